@@ -1,0 +1,129 @@
+--- Option tables checked against one declaration: types, ranges, defaults and
+--- unknown keys (with the nearest known one) in a single place.
+local M = {}
+
+---@class neap.OptionSpec
+---@field type string one or more of Lua's type names joined by "|", plus "integer" and "any"
+---@field default? any
+---@field required? boolean
+---@field min? number
+---@field max? number
+---@field above? number exclusive lower bound
+---@field one_of? any[] the accepted values
+---@field fields? table<string, neap.OptionSpec> for a nested table
+---@field unit? string
+---@field doc? string
+
+--- Levenshtein distance, for hints.
+local function distance(a, b)
+  local previous = {}
+  for j = 0, #b do previous[j] = j end
+  for i = 1, #a do
+    local current = { [0] = i }
+    for j = 1, #b do
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      current[j] = math.min(previous[j] + 1, current[j - 1] + 1, previous[j - 1] + cost)
+    end
+    previous = current
+  end
+  return previous[#b]
+end
+
+--- The known name closest to `name`, or nil when none is close.
+---@param name string
+---@param known string[]|table<string, any> an array, or a table keyed by name
+---@return string?
+function M.nearest(name, known)
+  local names = {}
+  if known[1] ~= nil then
+    for _, candidate in ipairs(known) do names[#names + 1] = candidate end
+  else
+    for candidate in pairs(known) do names[#names + 1] = candidate end
+  end
+  table.sort(names)
+  local best, best_distance
+  for _, candidate in ipairs(names) do
+    local d = distance(name, candidate)
+    if not best or d < best_distance then best, best_distance = candidate, d end
+  end
+  if best and best_distance <= math.max(1, math.floor(#name / 3)) then return best end
+end
+
+local function has_type(value, accepted)
+  local t = type(value)
+  for name in accepted:gmatch "[%w]+" do
+    if name == t or name == "any" then return true end
+    if name == "integer" and t == "number" and value % 1 == 0 then return true end
+  end
+  return false
+end
+
+local function check_value(where, value, spec, level)
+  if not has_type(value, spec.type) then
+    local got = type(value)
+    if got == "number" and spec.type:find("integer", 1, true) then got = tostring(value) end
+    error(("%s must be %s, got %s"):format(where, (spec.type:gsub("|", " or ")), got), level + 1)
+  end
+  if type(value) == "number" then
+    if value ~= value then error(where .. " must not be NaN", level + 1) end
+    if spec.min and value < spec.min then
+      error(("%s must be at least %s, got %s"):format(where, spec.min, value), level + 1)
+    end
+    if spec.above and value <= spec.above then
+      error(("%s must be above %s, got %s"):format(where, spec.above, value), level + 1)
+    end
+    if spec.max and value > spec.max then
+      error(("%s must be at most %s, got %s"):format(where, spec.max, value), level + 1)
+    end
+  end
+  if spec.one_of then
+    local names = {}
+    for _, accepted in ipairs(spec.one_of) do
+      if value == accepted then return end
+      names[#names + 1] = tostring(accepted)
+    end
+    error(("%s must be one of %s, got %s"):format(where, table.concat(names, ", "), tostring(value)), level + 1)
+  end
+end
+
+--- Checks `options` against `specs` and returns a new table with defaults filled
+--- in. Raises at `level` (default: the caller of the function that calls this)
+--- with the place: "neap.map: option 'concurency' is unknown; did you mean
+--- 'concurrency'?".
+---@param where string the function's public name
+---@param options table?
+---@param specs table<string, neap.OptionSpec>
+---@param level? integer
+---@return table
+function M.check(where, options, specs, level)
+  level = (level or 2) + 1
+  if options == nil then options = {} end
+  if type(options) ~= "table" then
+    error(("%s: options must be a table, got %s"):format(where, type(options)), level)
+  end
+  for key in pairs(options) do
+    if specs[key] == nil then
+      local hint = type(key) == "string" and M.nearest(key, specs)
+      error(("%s: option '%s' is unknown%s"):format(where, tostring(key),
+        hint and ("; did you mean '%s'?"):format(hint) or ""), level)
+    end
+  end
+  local result = {}
+  for key, spec in pairs(specs) do
+    local value = options[key]
+    if value == nil then value = spec.default end
+    if value == nil then
+      if spec.required then error(("%s: option '%s' is required"):format(where, key), level) end
+    else
+      local place = ("%s: option '%s'"):format(where, key)
+      check_value(place, value, spec, level)
+      if spec.fields and type(value) == "table" then
+        value = M.check(("%s: %s"):format(where, key), value, spec.fields, level)
+      end
+      result[key] = value
+    end
+  end
+  return result
+end
+
+return M

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT
+ * The command line: a runtime, Ctrl-C, and the Lua module neap.cli. Nothing
+ * that an embedder could not do. */
+#include "include/neap.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EXIT_SCRIPT_ERROR = 1, EXIT_INTERRUPTED = 130 };
+
+static neap_t *runtime; /* for the signal handler only */
+
+/* The first Ctrl-C cancels every task, so that clean-up runs; the second one
+ * finds the default action and ends the process. */
+static void on_interrupt(int signum) {
+  (void)signal(signum, SIG_DFL);
+  neap_cancel(runtime);
+}
+
+static void on_log(void *ud, int level, const char *message) {
+  static const char *const names[] = {"debug", "info", "warning", "error"};
+  (void)ud;
+  fprintf(stderr, "neap: %s: %s\n", names[level], message);
+}
+
+static void on_error(void *ud, const char *text) {
+  (void)ud;
+  fprintf(stderr, "neap: %s\n", text);
+}
+
+static int set_exit_code(neap_call *call, void *ud) {
+  *(int *)ud = (int)neap_arg_number(call, 1);
+  return 0;
+}
+
+static int exe_path(neap_call *call, void *ud) {
+  char path[4096];
+  ssize_t len = readlink("/proc/self/exe", path, sizeof path);
+  if (len > 0)
+    neap_return_string(call, path, (size_t)len);
+  else
+    neap_return_string(call, ud, strlen(ud));
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  static const char start[] = "return require('neap.cli').main(...)";
+  int exit_code = 0;
+  neap_options options = {
+      .virtual_time = argc > 1 && strcmp(argv[1], "sim") == 0,
+      .lua_path = getenv("NEAP_LUA_PATH"),
+      .log = on_log,
+      .log_level = NEAP_LOG_WARN,
+      .error = on_error,
+  };
+  runtime = neap_new(&options);
+  if (!runtime) {
+    fputs("neap: cannot start: not enough memory or file descriptors\n",
+          stderr);
+    return EXIT_SCRIPT_ERROR;
+  }
+  (void)signal(SIGPIPE, SIG_IGN);
+  (void)signal(SIGINT, on_interrupt);
+  if (neap_register(runtime, "set_exit_code", set_exit_code, &exit_code) != 0 ||
+      neap_register(runtime, "exe_path", exe_path, argv[0]) != 0 ||
+      neap_run_string(runtime, start, "=neap", argc - 1, argv + 1) != 0) {
+    on_error(NULL, neap_last_error(runtime));
+    neap_free(runtime);
+    return EXIT_SCRIPT_ERROR;
+  }
+  if (neap_wait(runtime) != 0 && exit_code == 0)
+    exit_code =
+        neap_was_cancelled(runtime) ? EXIT_INTERRUPTED : EXIT_SCRIPT_ERROR;
+  (void)signal(SIGINT, SIG_DFL);
+  neap_free(runtime);
+  return exit_code;
+}
