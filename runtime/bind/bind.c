@@ -110,14 +110,23 @@ void *np_bind_new(lua_State *L, const char *name, size_t size) {
 /* -- Waiting -----------------------------------------------------------------
  */
 
+/* Raises message with the place of the code that called the waiting function:
+ * level 1 is its wrapper. */
+static void misuse(lua_State *L, const char *message) {
+  luaL_where(L, 2);
+  lua_pushstring(L, message);
+  lua_concat(L, 2);
+  (void)lua_error(L);
+}
+
 struct np_task *np_wait_begin(lua_State *L) {
   struct np_task *t = np_bind_rt(L)->sched.running;
   if (!t)
-    (void)luaL_error(L, "cannot wait here: no task is running (in a callback, "
-                        "use neap.spawn)");
+    misuse(L, "cannot wait here: no task is running (in a callback, use "
+              "neap.spawn)");
   if (!lua_isyieldable(L))
-    (void)luaL_error(L, "cannot wait here: inside table.sort, a string.gsub "
-                        "callback, require or another C function");
+    misuse(L, "cannot wait here: inside table.sort, a string.gsub callback, "
+              "require or another C function");
   if (np_task_checkpoint(t) != NP_OK) (void)np_raise_cancelled(L);
   return t;
 }

@@ -93,7 +93,10 @@ static void name_of_function(lua_State *L, struct np_task *t) {
       return;
     }
   }
-  lua_pushfstring(L, "%s:%d", deepest.short_src, deepest.linedefined);
+  if (deepest.linedefined > 0)
+    lua_pushfstring(L, "%s:%d", deepest.short_src, deepest.linedefined);
+  else
+    lua_pushfstring(L, "%s (main chunk)", deepest.short_src);
 }
 
 void np_push_task_name(lua_State *L, struct np_task *t) {

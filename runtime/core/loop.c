@@ -54,8 +54,12 @@ static int alarm_init(struct np_loop_uv *u) {
   return NP_OK;
 }
 
+/* Deadlines within this time share one wake, as with the kernel's own default
+ * timer slack (prctl(2)): a million sleepers would cost a system call each. */
+enum { ALARM_SLACK_NS = 50000 };
+
 static void alarm_set(struct np_loop_uv *u, uint64_t delay_ns) {
-  if (delay_ns == 0) delay_ns = 1; /* 0 would disarm */
+  delay_ns += ALARM_SLACK_NS;
   struct itimerspec its = {
       .it_value = {.tv_sec = (time_t)(delay_ns / NP_NS_PER_S),
                    .tv_nsec = (long)(delay_ns % NP_NS_PER_S)}};
@@ -241,6 +245,14 @@ static void serve_posts(struct np_loop *l) {
     n = batch.prev;
     np_list_remove(n);
     np_list_push_head(&l->posts, n);
+  }
+}
+
+void np_loop_drain(struct np_loop *l) {
+  l->budget_end = NP_FOREVER;
+  while (l->uv->loop.active_reqs.count > 0 || !np_list_empty(&l->posts)) {
+    if (np_list_empty(&l->posts)) poll_uv(l->uv, UV_RUN_ONCE);
+    serve_posts(l);
   }
 }
 

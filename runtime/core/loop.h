@@ -49,6 +49,9 @@ struct np_loop *np_loop_new(struct np_clock *clock);
 /* Closes all libuv handles (also luv's) and frees l. Sources, posts and timers
  * must be gone. */
 void np_loop_free(struct np_loop *l);
+/* Waits until no libuv request (file, thread-pool job, look-up) is in flight,
+ * and runs the posts that come of it: before what they point to goes away. */
+void np_loop_drain(struct np_loop *l);
 struct uv_loop_s *np_loop_uv(struct np_loop *l);
 
 static inline uint64_t np_loop_now(const struct np_loop *l) {

@@ -4,16 +4,27 @@
 /* Written as LUA_NOREF in Lua's headers, which this file does not see. */
 enum { NO_REFERENCE = -2 };
 
+static void cancel_children(struct np_scope *s) {
+  for (struct np_list *n = s->children.next; n != &s->children; n = n->next)
+    np_task_cancel(np_container_of(n, struct np_task, sibling));
+}
+
 static void on_deadline(struct np_timer *timer) {
   struct np_scope *s = np_container_of(timer, struct np_scope, deadline);
   s->expired = true;
   np_scope_cancel(s);
 }
 
+static void run_pass_cancel(struct np_post *p) {
+  cancel_children(np_container_of(p, struct np_scope, pass_cancel));
+}
+
 void np_scope_init(struct np_scope *s, struct np_sched *sched) {
   *s = (struct np_scope){.sched = sched, .failures = NO_REFERENCE};
   np_list_init(&s->children);
   np_timer_init(&s->deadline, on_deadline);
+  np_list_init(&s->pass_cancel.link);
+  s->pass_cancel.run = run_pass_cancel;
 }
 
 int np_scope_enter(struct np_scope *s, struct np_task *t,
@@ -29,6 +40,7 @@ int np_scope_enter(struct np_scope *s, struct np_task *t,
 
 void np_scope_leave(struct np_scope *s) {
   np_timer_stop(&s->sched->loop->timers, &s->deadline);
+  np_list_remove(&s->pass_cancel.link);
   if (s->owner) s->owner->scope = s->parent;
   s->entered = false;
   s->owner = NULL;
@@ -39,11 +51,6 @@ static bool owner_exposed(const struct np_scope *s) {
   for (const struct np_scope *i = s->owner->scope; i != s; i = i->parent)
     if (i->shield) return false;
   return true;
-}
-
-static void cancel_children(struct np_scope *s) {
-  for (struct np_list *n = s->children.next; n != &s->children; n = n->next)
-    np_task_cancel(np_container_of(n, struct np_task, sibling));
 }
 
 void np_scope_cancel(struct np_scope *s) {
@@ -92,8 +99,12 @@ void np_scope_remove(struct np_scope *s, struct np_task *child) {
   }
 }
 
+/* Not at once: scopes within tasks within scopes would recurse as deep as they
+ * are nested. */
 static void pass_cancel_on(struct np_task *t) {
-  np_scope_cancel((struct np_scope *)t->wait_ud);
+  struct np_scope *s = t->wait_ud;
+  np_list_remove(&s->pass_cancel.link);
+  np_loop_post(s->sched->loop, &s->pass_cancel);
 }
 
 static const struct np_wait_ops wait_children = {

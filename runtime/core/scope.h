@@ -15,6 +15,7 @@ struct np_scope {
   struct np_list children; /* np_task.sibling */
   uint32_t child_count;
   struct np_timer deadline;
+  struct np_post pass_cancel; /* to the children, in a turn of its own */
   struct np_sched *sched;
   struct np_task *waiter; /* owner while it waits for its children */
   int failures;           /* registry reference: list of children's errors */

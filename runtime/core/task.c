@@ -426,6 +426,7 @@ void np_sched_stop(struct np_sched *s) {
     for (struct np_scope *i = t->scope; i->owner == t; i = i->parent) {
       adopt(&all, i);
       np_timer_stop(&s->loop->timers, &i->deadline);
+      np_list_remove(&i->pass_cancel.link);
     }
     drop_wait(t);
     np_list_remove(&t->link);
