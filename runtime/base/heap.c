@@ -10,25 +10,23 @@ enum { ARITY = 4, FIRST_CAPACITY = 64 };
 
 void np_heap_init(struct np_heap *h) {
   memset(h, 0, sizeof *h);
-  h->first_free = NP_HEAP_NOWHERE;
 }
 
 void np_heap_fini(struct np_heap *h) {
   free(h->slots);
-  free(h->places);
   np_heap_init(h);
 }
 
 static inline bool before(const struct np_heap_slot *a,
                           const struct np_heap_slot *b) {
   if (a->key != b->key) return a->key < b->key;
-  return (int32_t)(a->arrival - b->arrival) < 0;
+  return a->node->seq < b->node->seq;
 }
 
 static inline void place(struct np_heap *h, uint32_t i,
                          struct np_heap_slot slot) {
   h->slots[i] = slot;
-  h->places[slot.id].index = i;
+  slot.node->index = i;
 }
 
 static void sift_up(struct np_heap *h, uint32_t i, struct np_heap_slot slot) {
@@ -58,45 +56,24 @@ static void sift_down(struct np_heap *h, uint32_t i, struct np_heap_slot slot) {
   place(h, i, slot);
 }
 
-static int grow(struct np_heap *h) {
-  uint32_t capacity = h->capacity ? h->capacity * 2 : FIRST_CAPACITY;
-  struct np_heap_slot *slots =
-      realloc(h->slots, (size_t)capacity * sizeof *slots);
-  if (!slots) return NP_E_LIMIT;
-  h->slots = slots;
-  struct np_heap_place *places =
-      realloc(h->places, (size_t)capacity * sizeof *places);
-  if (!places) return NP_E_LIMIT;
-  h->places = places;
-  for (uint32_t id = capacity; id-- > h->capacity;) {
-    places[id] = (struct np_heap_place){NULL, h->first_free};
-    h->first_free = id;
-  }
-  h->capacity = capacity;
-  return NP_OK;
-}
-
 int np_heap_push(struct np_heap *h, struct np_heap_node *n, uint64_t key) {
-  if (h->first_free == NP_HEAP_NOWHERE) {
-    int rc = grow(h);
-    if (rc < 0) return rc;
+  if (h->count == h->capacity) {
+    uint32_t capacity = h->capacity ? h->capacity * 2 : FIRST_CAPACITY;
+    struct np_heap_slot *slots =
+        realloc(h->slots, (size_t)capacity * sizeof *slots);
+    if (!slots) return NP_E_LIMIT;
+    h->slots = slots;
+    h->capacity = capacity;
   }
-  uint32_t id = h->first_free;
-  h->first_free = h->places[id].index;
-  h->places[id].node = n;
-  n->id = id;
-  struct np_heap_slot slot = {key, h->next_arrival++, id};
-  sift_up(h, h->count++, slot);
+  n->seq = h->next_seq++;
+  sift_up(h, h->count++, (struct np_heap_slot){key, n});
   return NP_OK;
 }
 
 void np_heap_remove(struct np_heap *h, struct np_heap_node *n) {
-  if (n->id == NP_HEAP_NOWHERE) return;
-  struct np_heap_place *p = &h->places[n->id];
-  uint32_t i = p->index;
-  *p = (struct np_heap_place){NULL, h->first_free};
-  h->first_free = n->id;
-  n->id = NP_HEAP_NOWHERE;
+  uint32_t i = n->index;
+  if (i == NP_HEAP_NOWHERE) return;
+  n->index = NP_HEAP_NOWHERE;
   struct np_heap_slot last = h->slots[--h->count];
   if (i == h->count) return;
   if (i > 0 && before(&last, &h->slots[(i - 1) / ARITY]))
