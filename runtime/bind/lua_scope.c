@@ -61,9 +61,11 @@ static int l_wait(lua_State *L) {
   return np_wait_end(L, t, np_scope_wait_children(s, t), push_nothing);
 }
 
-/* scope:leave() -> reason, failures, cancelled_outside: reason is "expired" or
- * "cancelled" when a wait inside has raised because of this scope, else nil;
- * failures is the list of the children's errors, or nil. */
+/* scope:leave() -> reason, failures, cancelled_outside, cut: reason is
+ * "expired" or "cancelled" when a wait inside has raised because of this scope,
+ * else nil; failures is the list of the children's errors, or nil; cut is nil
+ * unless the children were cancelled while their scope waited for them, else
+ * "expired" (by its deadline) or "cancelled". */
 static int l_leave(lua_State *L) {
   struct np_scope *s = check_scope(L, 1);
   struct np_task *t = s->owner;
@@ -78,11 +80,36 @@ static int l_leave(lua_State *L) {
   luaL_unref(L, LUA_REGISTRYINDEX, s->failures);
   s->failures = LUA_NOREF;
   lua_pushboolean(L, np_task_checkpoint(t) != NP_OK);
-  return 3;
+  if (!s->cut) return 3;
+  lua_pushstring(L, s->expired ? "expired" : "cancelled");
+  return 4;
 }
 
 static int l_failed(lua_State *L) {
   lua_pushboolean(L, check_scope(L, 1)->failure_count > 0);
+  return 1;
+}
+
+/* scope:tasks() -> array of the children that have not ended. */
+static int l_tasks(lua_State *L) {
+  struct np_scope *s = check_scope(L, 1);
+  int i = 0;
+  lua_createtable(L, (int)s->child_count, 0);
+  for (struct np_list *n = s->children.next; n != &s->children; n = n->next) {
+    np_task_push(np_container_of(n, struct np_task, sibling), L);
+    lua_rawseti(L, -2, ++i);
+  }
+  return 1;
+}
+
+/* scope:take_failures() -> the errors of children that failed so far, or nil:
+ * the scope forgets them. */
+static int l_take_failures(lua_State *L) {
+  struct np_scope *s = check_scope(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, s->failures); /* nil for no reference */
+  luaL_unref(L, LUA_REGISTRYINDEX, s->failures);
+  s->failures = LUA_NOREF;
+  s->failure_count = 0;
   return 1;
 }
 
@@ -96,11 +123,11 @@ static int l_gc(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {{"scope_enter", l_enter}, {NULL, NULL}};
-static const luaL_Reg methods[] = {{"spawn", l_spawn},
-                                   {"cancel", l_cancel},
-                                   {"leave", l_leave},
-                                   {"failed", l_failed},
-                                   {NULL, NULL}};
+static const luaL_Reg methods[] = {
+    {"spawn", l_spawn}, {"cancel", l_cancel},
+    {"leave", l_leave}, {"failed", l_failed},
+    {"tasks", l_tasks}, {"take_failures", l_take_failures},
+    {NULL, NULL}};
 static const luaL_Reg waits[] = {{"wait", l_wait}, {NULL, NULL}};
 
 void np_open_scope(lua_State *L, struct np_rt *rt) {

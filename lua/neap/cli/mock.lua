@@ -1,0 +1,90 @@
+--- `neap mock`: an OpenAI-compatible upstream that misbehaves on purpose.
+local flow = require "neap.flow"
+local mock = require "neap.mock"
+local syntax = require "neap.mock.syntax"
+
+local STOP_TIMEOUT = 5 -- seconds that running requests get after a signal
+local EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+
+local M = {
+  name = "mock",
+  summary = "an OpenAI-compatible server for demos and tests",
+  usage = "neap mock [options]",
+  details = [[
+Answers /v1/chat/completions (also streamed), /v1/completions and /v1/embeddings in
+OpenAI's format, and any other path with what it was sent. The first line on
+standard output is "listening on http://HOST:PORT". GET /stats tells how often each
+request arrived, GET /stats?full=1 also when, and how long each took.
+
+  neap mock --latency lognormal:median=0.1,sigma=0.8 --error 503:0.02 --drop 0.01
+  neap mock --rate-limit rpm=600,tpm=90000 --concurrency 8 --port 0]],
+  options = {
+    { name = "port", short = "p", type = "integer", default = 8080, min = 0, max = 65535, metavar = "N",
+      help = "port to listen on; 0 picks a free one" },
+    { name = "host", type = "string", default = "127.0.0.1", metavar = "IP", help = "address to listen on" },
+    { name = "latency", short = "l", type = "string", metavar = "LAW", parse = syntax.latency,
+      help = "fixed:S, uniform:min=S,max=S, exponential:mean=S or lognormal:median=S,sigma=X" },
+    { name = "error", short = "e", type = "list", metavar = "STATUS:P", parse = syntax.error_rule,
+      help = "answer STATUS with probability P (repeatable); STATUS:P,retry_after=S" },
+    { name = "rate-limit", type = "string", metavar = "LIMITS", parse = syntax.rate_limit,
+      help = "rpm=N,tpm=N[,window=S]: 429 beyond it, and x-ratelimit headers" },
+    { name = "drop", type = "string", metavar = "P", parse = syntax.probability,
+      help = "reset the connection with probability P" },
+    { name = "hang", type = "string", metavar = "P", parse = syntax.probability,
+      help = "never answer, with probability P" },
+    { name = "concurrency", short = "c", type = "integer", min = 1, max = 2 ^ 31, metavar = "N",
+      help = "work on N requests at a time; others queue" },
+    { name = "token-delay", type = "number", default = 0, min = 0, metavar = "S",
+      help = "seconds between two chunks of a stream" },
+    { name = "seed", short = "s", type = "integer", default = 1, min = 0, max = 2 ^ 53, metavar = "N",
+      help = "seed of latencies and failures" },
+  },
+}
+
+--- Waits for SIGINT or SIGTERM.
+---@return string signal "sigint" or "sigterm"
+local function wait_for_signal()
+  local uv = require "neap.uv"
+  local stopped, signal = flow.event(), nil
+  local handles = {}
+  for i, name in ipairs { "sigint", "sigterm" } do
+    handles[i] = uv.new_signal()
+    uv.signal_start(handles[i], name, function(which)
+      signal = which
+      stopped:set()
+    end)
+  end
+  stopped:wait()
+  for _, handle in ipairs(handles) do handle:close() end
+  return signal
+end
+
+local function check(opts, rest)
+  if #rest > 0 then return ("mock takes no argument '%s'"):format(rest[1]) end
+  local sum = 0
+  for _, rule in ipairs(opts.error) do sum = sum + rule.probability end
+  if sum > 1 then return ("the probabilities of --error add up to %g, more than 1"):format(sum) end
+end
+
+---@param opts table
+---@param rest string[]
+---@return integer code, string? message
+function M.main(opts, rest)
+  local message = check(opts, rest)
+  if message then return EXIT_USAGE, message end
+  local upstream, err = mock.start {
+    host = opts.host, port = opts.port, latency = opts.latency, errors = opts.error,
+    rate_limit = opts.rate_limit, drop = opts.drop, hang = opts.hang, concurrency = opts.concurrency,
+    token_delay = opts.token_delay, seed = opts.seed,
+  }
+  if not upstream then return EXIT_USAGE, err.message end
+  io.stdout:write("listening on ", upstream.server:url(), "\n")
+  io.stdout:flush()
+  local signal = wait_for_signal()
+  upstream:stop(STOP_TIMEOUT)
+  io.stdout:write("served ", upstream.stats:line(), "\n")
+  io.stdout:flush()
+  return signal == "sigint" and EXIT_INTERRUPTED or 0
+end
+
+return M

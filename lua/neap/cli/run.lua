@@ -1,0 +1,78 @@
+--- `neap run script.lua [args]` and `neap script.lua [args]`.
+local core = require "neap.core"
+
+local M = {
+  name = "run",
+  operands = "script.lua [args]",
+  summary = "run a script ('-' reads it from standard input)",
+  usage = { "neap run script.lua [args]", "neap script.lua [args]" },
+  details = [[
+The script gets its arguments as `...` and in `arg`, as in lua: arg[0] is the
+script, arg[-1] is neap. It ends when all its tasks have. A script that cannot
+be opened is a usage error (exit 2); one that cannot be compiled, or that raises,
+is a script error (exit 1).]],
+  options = {},
+  mode = { stop_at_positional = true },
+  tail = true,
+}
+
+local EXIT_SCRIPT, EXIT_USAGE = 1, 2
+
+--- Loads a script without running it.
+---@param path string "-" is standard input
+---@return function? chunk nil when it cannot be had
+---@return string? message one line
+---@return integer? code the exit code that goes with it
+function M.load(path)
+  local chunk, message
+  if path == "-" then
+    local source = io.read "*a"
+    chunk, message = loadstring((source:gsub("^#[^\n]*", "")), "=stdin")
+  else
+    local file, reason = io.open(path, "rb")
+    -- Opening a directory works on Linux, reading it does not.
+    local readable, read_reason = file, reason
+    if file then
+      readable, read_reason = file:read(0), select(2, file:read(1))
+      if readable == nil and read_reason == nil then readable = "" end
+      file:close()
+    end
+    if not readable then
+      local text = tostring(read_reason):gsub("^" .. path:gsub("%p", "%%%0") .. ": ", "")
+      return nil, ("cannot open '%s': %s"):format(path, text), EXIT_USAGE
+    end
+    chunk, message = loadfile(path)
+  end
+  if not chunk then return nil, (message:gsub("\n", " ")), EXIT_SCRIPT end
+  return chunk
+end
+
+--- Sets the global `arg` as lua does.
+---@param script string arg[0]
+---@param arguments string[]
+function M.set_arg(script, arguments)
+  local arg = { [-1] = core.host.exe_path(), [0] = script }
+  for i, value in ipairs(arguments) do arg[i] = value end
+  rawset(_G, "arg", arg)
+end
+
+--- Ends with a message instead of a script: prints it and sets the exit code.
+---@param message string
+---@param code integer
+function M.fail(message, code)
+  io.stderr:write("neap: ", message, "\n")
+  core.host.set_exit_code(code)
+end
+
+---@param _ table
+---@param rest string[] the script and its arguments
+function M.main(_, rest)
+  if #rest == 0 then return M.fail("run needs a script (try 'neap help run')", EXIT_USAGE) end
+  local path = table.remove(rest, 1)
+  local chunk, message, code = M.load(path)
+  if not chunk then return M.fail(message, code) end
+  M.set_arg(path, rest)
+  return chunk(unpack(rest))
+end
+
+return M
