@@ -12,15 +12,22 @@ local function timeout_error(seconds)
     message = ("timed out after %g s"):format(seconds) }
 end
 
+local function cancelled_error()
+  return errors.new { kind = "cancelled", message = "the task was cancelled" }
+end
+
 --- Waits for the children, leaves, and says how it ended. A raised error wins
 --- over results, a cancel from outside over everything, the first failure over
 --- the cancellations that it caused.
 local function close(s, timeout, collect, ok, ...)
   if not ok then s:cancel() end
   s:wait()
-  local reason, failures, cancelled_outside = s:leave()
+  local reason, failures, cancelled_outside, cut = s:leave()
   if ok then
     if failures and not collect then error(failures[1], 0) end
+    -- The children were cut off: what the body returned is not the whole of it.
+    if cut and cancelled_outside then error(cancelled_error(), 0) end
+    if cut == "expired" then return nil, timeout_error(timeout) end
     if collect then return (...), failures end
     return ...
   end

@@ -80,18 +80,28 @@ void np_scope_abandon(struct np_scope *s, struct np_scope *heir) {
     if (child->scope == s) child->scope = heir;
     np_scope_add(heir, child);
   }
-  s->child_count = 0;
+  s->child_count = s->background_count = 0;
   np_scope_leave(s);
 }
 
 void np_scope_add(struct np_scope *s, struct np_task *child) {
   np_list_push_tail(&s->children, &child->sibling);
   s->child_count++;
+  s->background_count += child->background;
+}
+
+void np_scope_set_background(struct np_task *child) {
+  child->background = true;
+  child->home->background_count++;
 }
 
 void np_scope_remove(struct np_scope *s, struct np_task *child) {
   np_list_remove(&child->sibling);
   s->child_count--;
+  s->background_count -= child->background;
+  bool ending = s->waiter || !s->owner; /* the root ends with its tasks */
+  if (!ending || s->child_count > s->background_count) return;
+  cancel_children(s);
   if (s->child_count == 0 && s->waiter) {
     struct np_task *t = s->waiter;
     s->waiter = NULL;
@@ -103,6 +113,7 @@ void np_scope_remove(struct np_scope *s, struct np_task *child) {
  * are nested. */
 static void pass_cancel_on(struct np_task *t) {
   struct np_scope *s = t->wait_ud;
+  s->cut = true;
   np_list_remove(&s->pass_cancel.link);
   np_loop_post(s->sched->loop, &s->pass_cancel);
 }
@@ -114,6 +125,11 @@ int np_scope_wait_children(struct np_scope *s, struct np_task *t) {
   if (s->child_count == 0) return NP_OK;
   s->waiter = t;
   (void)np_task_park(t, &wait_children, s, NP_FOREVER);
-  if (np_task_checkpoint(t) != NP_OK) cancel_children(s);
+  if (np_task_checkpoint(t) != NP_OK) {
+    s->cut = true;
+    cancel_children(s);
+  } else if (s->child_count == s->background_count) {
+    cancel_children(s);
+  }
   return NP_PARKED;
 }

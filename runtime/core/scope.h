@@ -13,7 +13,7 @@ struct np_scope {
   struct np_scope *parent; /* NULL for the root */
   struct np_task *owner;   /* the task inside it; NULL for the root */
   struct np_list children; /* np_task.sibling */
-  uint32_t child_count;
+  uint32_t child_count, background_count;
   struct np_timer deadline;
   struct np_post pass_cancel; /* to the children, in a turn of its own */
   struct np_sched *sched;
@@ -24,6 +24,7 @@ struct np_scope {
   bool cancelled; /* no wait inside may succeed any more */
   bool expired;   /* cancelled by its own deadline */
   bool delivered; /* a wait inside has raised because of it */
+  bool cut;       /* its owner was cancelled while it waited for the children */
   bool shield;    /* outer cancels stop here */
   bool collect;   /* a child's error does not cancel the others */
 };
@@ -43,6 +44,9 @@ bool np_scope_cancelled_outside(const struct np_scope *s,
 /* Leaves s, which must be t's innermost scope and have no children. */
 void np_scope_leave(struct np_scope *s);
 
+/* Makes a task that has just been spawned a background task: once its scope has
+ * nothing else left, it is cancelled. */
+void np_scope_set_background(struct np_task *child);
 /* For task.c: the owner ends without leaving s (its coroutine was killed). The
  * children are cancelled and go to heir. */
 void np_scope_abandon(struct np_scope *s, struct np_scope *heir);

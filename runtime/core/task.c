@@ -413,7 +413,7 @@ void np_sched_on_failure(struct np_sched *s, lua_State *L) {
 static void adopt(struct np_list *all, struct np_scope *s) {
   struct np_list *n;
   while ((n = np_list_pop(&s->children)) != NULL) np_list_push_tail(all, n);
-  s->child_count = 0;
+  s->child_count = s->background_count = 0;
   s->waiter = NULL;
 }
 

@@ -65,6 +65,7 @@ struct np_task {
   uint32_t site;    /* where it was spawned, see np_task_site */
   uint8_t state;    /* enum np_task_state */
   bool cancelled;   /* cancelled itself, or with its home scope */
+  bool background; /* its scope does not wait for it but cancels it at its end */
   bool has_results; /* ended: the userdata's environment holds them */
 };
 

@@ -1,0 +1,175 @@
+---@meta
+--- Tasks, scopes, time and randomness: what runtime/bind/lua_{task,scope,time,
+--- rng,report}.c give boot.lua, scope.lua, collect.lua and init.lua.
+
+local core = {}
+
+-- Tasks ------------------------------------------------------------------------
+
+---@class neap.task
+local task = {}
+
+--- Waits until the task has ended. A task may be awaited often, by many.
+---@return any ... its results; nil and an error when it failed or was cancelled
+function task:await() end
+
+--- Cancels the task: its current wait and every later one raises kind
+--- "cancelled" there. Nothing happens to a task that has ended. Never waits.
+function task:cancel() end
+
+---@return "ready"|"running"|"waiting"|"done"|"failed"|"cancelled"
+function task:status() end
+
+--- Names the task in reports. Returns the task.
+---@param name string
+---@return neap.task
+function task:set_name(name) end
+
+--- The name given, else file:line of its function.
+---@return string
+function task:name() end
+
+--- Where it was spawned, then where its spawner was, and so on.
+---@return string[] sites "file:line"
+function task:sites() end
+
+--- Starts `fn(...)` as a task of the running task's innermost scope. Never waits.
+---@param fn function
+---@param ... any
+---@return neap.task
+function core.spawn(fn, ...) end
+
+--- Like spawn, for a task that its scope does not wait for: once nothing else is
+--- left there, it is cancelled. Never waits.
+---@param fn function
+---@param ... any
+---@return neap.task
+function core.spawn_background(fn, ...) end
+
+--- The running task; nothing in a callback.
+---@return neap.task?
+function core.current() end
+
+--- Counts of the scheduler and the loop: tasks, ready, waiting, spawned,
+--- switches, timers, holds.
+---@return table<string, integer>
+function core.stats() end
+
+--- Registers the function through which a failed task's error passes.
+---@param fn fun(task: neap.task, err: any, traceback: string): any
+function core.on_failure(fn) end
+
+--- A task that runs longer than this without waiting is logged.
+---@param seconds number above 0
+function core.hog_threshold(seconds) end
+
+--- One line for each waiting task: its name, what it waits for, where.
+---@return string
+function core.waiting() end
+
+--- Hands a message to the host's log.
+---@param level "debug"|"info"|"warning"|"error"
+---@param message string
+function core.log(level, message) end
+
+-- Scopes -----------------------------------------------------------------------
+
+---@class neap.scope
+---@class neap.Scope: neap.scope
+local scope = {}
+
+--- Starts `fn(...)` as a task of this scope. Raises once the scope was left.
+---@param fn function
+---@param ... any
+---@return neap.task
+function scope:spawn(fn, ...) end
+
+--- Cancels everything inside, also the body's next wait. Never waits.
+function scope:cancel() end
+
+--- Waits until the scope's tasks have ended; for scope.lua.
+function scope:wait() end
+
+--- Leaves the scope; for scope.lua.
+---@return "expired"|"cancelled"|nil reason a wait inside has raised because of it
+---@return neap.Error[]? failures of its tasks
+---@return boolean cancelled_outside
+---@return "expired"|"cancelled"|nil cut the wait for the tasks was cut short
+function scope:leave() end
+
+--- Whether a task of the scope has failed.
+---@return boolean
+function scope:failed() end
+
+--- Its tasks that have not ended.
+---@return neap.task[]
+function scope:tasks() end
+
+--- The errors of its tasks so far; the scope forgets them.
+---@return neap.Error[]?
+function scope:take_failures() end
+
+--- Enters a scope; for scope.lua. Raises kind "cancelled" in a cancelled task,
+--- unless shield. Never waits.
+---@param timeout? number seconds
+---@param shield? boolean
+---@param collect? boolean
+---@return neap.scope
+function core.scope_enter(timeout, shield, collect) end
+
+-- Time -------------------------------------------------------------------------
+
+--- Seconds on the runtime's monotonic clock. Never waits.
+---@return number
+function core.now() end
+
+--- Seconds since the Unix epoch. Never waits.
+---@return number
+function core.time() end
+
+--- Seconds on the machine's clock, also in virtual time: for measuring code.
+---@return number
+function core.machine_time() end
+
+--- Waits; 0 lets every other ready task run first.
+---@param seconds number 0 or more; math.huge waits for ever
+function core.sleep(seconds) end
+
+--- Switches the clock. `now` goes on from where it is.
+---@param on boolean
+---@param wall? number seconds since the epoch at this instant; the real ones
+function core.clock_virtual(on, wall) end
+
+---@return boolean
+function core.is_virtual() end
+
+-- Randomness -------------------------------------------------------------------
+
+---@class neap.rng
+local rng = {}
+
+---@return number draw in [0, 1)
+function rng:double() end
+
+--- Draws from the runtime's own stream.
+---@return number draw in [0, 1)
+function core.random() end
+
+--- A stream of its own: equal arguments give equal draws.
+---@param seed integer
+---@param stream? integer
+---@return neap.rng
+function core.rng(seed, stream) end
+
+--- Restarts the runtime's stream and math.random's.
+---@param seed integer
+function core.reseed(seed) end
+
+--- The seed of the runtime.
+---@return integer
+function core.seed() end
+
+--- A handler for xpcall: keeps the traceback of the running task's error.
+---@param err any
+---@return any err
+function core.note_traceback(err) end
