@@ -173,16 +173,22 @@ local function feed(state, iterator, fn, opts)
   scope.scope(function(s)
     for _ = 1, opts.concurrency do s:spawn(work) end
   end)
+end
+
+--- Ends the stream however feeding it ended.
+local function run_feeder(state, ...)
+  local ok, err = xpcall(feed, core.note_traceback, state, ...)
   state.finished:close()
+  if not ok then error(err, 0) end
 end
 
 --- Streams: an iterator of `index, result, err` over the items that `iterator`
 --- yields (the first value of each call is the item), in the order in which they
 --- finish, or in input order with `ordered`. At most concurrency + buffer items
 --- are alive at any time, so the input may be endless; items that finished stay
---- alive until the loop takes them. The workers live in the running task's
---- scope: leaving the loop early leaves them waiting there until that scope is
---- left or cancelled, so put an endless imap in a neap.scope of its own.
+--- alive until the loop takes them. The workers belong to the innermost scope:
+--- after a loop that is left early they wait until that scope has nothing else to
+--- do, and are then cancelled.
 ---@param iterator fun(): any
 ---@param fn fun(item: any, index: integer): any, any?
 ---@param opts? {concurrency: integer, buffer: integer, ordered: boolean, on_error: "cancel"|"collect"}
@@ -198,7 +204,7 @@ function M.imap(iterator, fn, opts)
     reading = flow.semaphore(1),
     finished = flow.queue {},
   }
-  local feeder = core.spawn(feed, state, iterator, fn, opts)
+  local feeder = core.spawn_background(run_feeder, state, iterator, fn, opts)
   local function take() return (state.finished:get()) end
   if opts.ordered then take = reorder(take) end
   return function()

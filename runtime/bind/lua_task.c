@@ -20,6 +20,16 @@ static int l_spawn(lua_State *L) {
   return 1;
 }
 
+/* core.spawn_background(fn, ...) -> task: one that its scope does not wait for
+ * but cancels once nothing else is left. */
+static int l_spawn_background(lua_State *L) {
+  struct np_sched *s = &np_bind_rt(L)->sched;
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  struct np_scope *scope = s->running ? s->running->scope : s->root;
+  np_scope_set_background(np_task_spawn(s, L, scope, lua_gettop(L) - 1));
+  return 1;
+}
+
 static int push_results(lua_State *L, struct np_task *t, int status) {
   struct np_task *awaited = check_task(L, 1);
   (void)t;
@@ -180,6 +190,7 @@ static int l_hog_threshold(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {{"spawn", l_spawn},
+                                     {"spawn_background", l_spawn_background},
                                      {"current", l_current},
                                      {"stats", l_stats},
                                      {"on_failure", l_on_failure},

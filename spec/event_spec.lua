@@ -1,0 +1,88 @@
+local neap = require "neap"
+
+local function ns_since(start) return math.floor((neap.now() - start) * 1e9 + 0.5) end
+
+describe("an event", function()
+  it("is not set at first and lets a wait wait for it", function()
+    local event, start, woken_at = neap.event(), neap.now(), nil
+    assert.is_false(event:is_set())
+    neap.scope(function(s)
+      s:spawn(function()
+        assert.is_true(event:wait())
+        woken_at = ns_since(start)
+      end)
+      neap.sleep(1.5)
+      event:set()
+    end)
+    assert.equal(1500000000, woken_at)
+    assert.is_true(event:is_set())
+  end)
+
+  it("wakes everybody, in order of arrival", function()
+    local event, log = neap.event(), {}
+    neap.scope(function(s)
+      for i = 1, 4 do
+        s:spawn(function()
+          event:wait()
+          log[#log + 1] = i
+        end)
+      end
+      neap.sleep(0)
+      assert.equal(4, event:waiting())
+      event:set()
+      assert.equal(0, event:waiting())
+    end)
+    assert.same({ 1, 2, 3, 4 }, log)
+  end)
+
+  it("stays set until it is cleared", function()
+    local event = neap.event()
+    event:set()
+    event:set()
+    assert.is_true(event:wait())
+    assert.is_true(event:wait(0))
+    event:clear()
+    assert.is_false(event:is_set())
+    assert.is_nil((event:wait(0)))
+  end)
+
+  it("wakes the waiting even when it is cleared at once", function()
+    local event, woken = neap.event(), false
+    neap.scope(function(s)
+      s:spawn(function() woken = event:wait() end)
+      neap.sleep(0)
+      event:set()
+      event:clear()
+    end)
+    assert.is_true(woken)
+    assert.is_false(event:is_set())
+  end)
+
+  it("gives nil and a timeout error at the deadline", function()
+    local event, start = neap.event(), neap.now()
+    local ok, err = event:wait(0.2)
+    assert.is_nil(ok)
+    assert.equal("timeout", err.kind)
+    assert.equal("event", err.phase)
+    assert.equal(200000000, ns_since(start))
+    assert.equal(0, event:waiting())
+  end)
+
+  it("forgets a waiter that is cancelled", function()
+    local event = neap.event()
+    neap.scope(function(s)
+      local task = s:spawn(function() event:wait() end)
+      neap.sleep(0)
+      assert.equal(1, event:waiting())
+      task:cancel()
+      neap.sleep(0)
+      assert.equal("cancelled", task:status())
+      assert.equal(0, event:waiting())
+    end)
+  end)
+
+  it("raises for a timeout that makes no sense", function()
+    assert.has_error(function() neap.event():wait(-1) end)
+    assert.has_error(function() neap.event():wait "soon" end)
+  end)
+end)
