@@ -107,6 +107,19 @@ void *np_bind_new(lua_State *L, const char *name, size_t size) {
   return ud;
 }
 
+void np_bind_version(lua_State *L, const char *library, const char *version) {
+  lua_getfield(L, -1, "versions");
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "versions");
+  }
+  lua_pushstring(L, version);
+  lua_setfield(L, -2, library);
+  lua_pop(L, 1);
+}
+
 /* -- Waiting -----------------------------------------------------------------
  */
 

@@ -60,6 +60,9 @@ void np_bind_class(lua_State *L, struct np_rt *rt, const char *name,
 /* New zeroed userdata of the class, on the stack: first this, then acquire. */
 void *np_bind_new(lua_State *L, const char *name, size_t size);
 
+/* Notes a library's version in core.versions; the core table is at the top. */
+void np_bind_version(lua_State *L, const char *library, const char *version);
+
 /* -- Waiting ------------------------------------------------------------- */
 
 /* The task that may wait now. Raises when there is none or it cannot wait here
@@ -104,7 +107,6 @@ void np_push_task_name(lua_State *L, struct np_task *t);
 /* -- What the bindings register (one line per lua_*.c) -------------------- */
 
 void np_open_errors(lua_State *L, struct np_rt *rt);
-void np_open_versions(lua_State *L, struct np_rt *rt);
 void np_open_task(lua_State *L, struct np_rt *rt);
 void np_open_scope(lua_State *L, struct np_rt *rt);
 void np_open_time(lua_State *L, struct np_rt *rt);
@@ -119,6 +121,7 @@ void np_open_server(lua_State *L, struct np_rt *rt);
 void np_open_work(lua_State *L, struct np_rt *rt);
 void np_open_json(lua_State *L, struct np_rt *rt);
 void np_open_uv(lua_State *L, struct np_rt *rt);
+void np_open_await(lua_State *L, struct np_rt *rt);
 /* Closes what luv has open, before lua_close. */
 void np_close_uv(lua_State *L, struct np_rt *rt);
 /* Pushes the table `neap.core`. */

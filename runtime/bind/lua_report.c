@@ -64,7 +64,18 @@ static int l_waiting(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg functions[] = {{"waiting", l_waiting}, {NULL, NULL}};
+/* core.log("debug" | "info" | "warning" | "error", message) */
+static int l_log(lua_State *L) {
+  static const char *const levels[] = {"debug", "info", "warning", "error",
+                                       NULL};
+  int level =
+      luaL_checkoption(L, 1, NULL, levels); /* in np_log_level's order */
+  np_logf(&np_bind_rt(L)->log, level, "%s", luaL_checkstring(L, 2));
+  return 0;
+}
+
+static const luaL_Reg functions[] = {
+    {"waiting", l_waiting}, {"log", l_log}, {NULL, NULL}};
 
 void np_open_report(lua_State *L, struct np_rt *rt) {
   np_bind_funcs(L, rt, functions);
