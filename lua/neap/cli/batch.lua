@@ -112,13 +112,22 @@ local function screen()
   }
 end
 
--- Ctrl-C: the first stops, the second aborts; calls back whether any came.
+-- Ctrl-C: the first stops, the second aborts; a third one, should a write hang,
+-- finds the default action. Returns a function that ends the watch and tells
+-- whether any came.
 local function watch_signals(batch)
   local uv = require "neap.uv"
   local handles, interrupted = {}, false
+  local function close()
+    for _, handle in ipairs(handles) do handle:close() end
+    handles = {}
+  end
   local function on_signal()
     local job = batch.job
-    if interrupted then return job:abort() end
+    if interrupted then
+      close()
+      return job:abort()
+    end
     interrupted = true
     job:stop()
     batch.progress:message(("neap: batch: interrupted; finishing %d in flight (once more to abort)")
@@ -131,7 +140,7 @@ local function watch_signals(batch)
     handles[i] = handle
   end
   return function()
-    for _, handle in ipairs(handles) do handle:close() end
+    close()
     return interrupted
   end
 end
