@@ -1,5 +1,7 @@
+# SPDX-License-Identifier: MIT
 # Writes OUT: a C table of the Lua modules below DIR (module names relative to
-# DIR). Run with cmake -DDIR=... -DOUT=... -P embed.cmake.
+# DIR; editor stubs in _meta stay out).
+# Run with cmake -DDIR=... -DOUT=... -P embed.cmake.
 file(GLOB_RECURSE files RELATIVE ${DIR} ${DIR}/*.lua)
 list(SORT files)
 set(arrays "")
@@ -15,9 +17,10 @@ foreach(file ${files})
   file(READ ${DIR}/${file} hex HEX)
   string(LENGTH "${hex}" digits)
   math(EXPR len "${digits} / 2")
-  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
-  string(APPEND arrays "static const char m${n}[] = {${bytes}0};\n")
-  string(APPEND rows "  {\"${name}\", \"@${file}\", m${n}, ${len}},\n")
+  string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
+  string(APPEND arrays "static const unsigned char m${n}[] = {${bytes}0};\n")
+  string(APPEND rows
+    "  {\"${name}\", \"@${file}\", (const char *)m${n}, ${len}},\n")
   math(EXPR n "${n} + 1")
 endforeach()
 file(WRITE ${OUT} "/* Generated from lua/. */\n#include \"bind/modules.h\"\n\n"

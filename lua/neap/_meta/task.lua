@@ -1,6 +1,6 @@
 ---@meta
---- Tasks, scopes, time and randomness: what runtime/bind/lua_{task,scope,time,
---- rng,report}.c give boot.lua, scope.lua, collect.lua and init.lua.
+--- Tasks and scopes: what runtime/bind/lua_{task,scope,report}.c give boot.lua,
+--- scope.lua, collect.lua and init.lua.
 
 local core = {}
 
@@ -116,58 +116,6 @@ function scope:take_failures() end
 ---@param collect? boolean
 ---@return neap.scope
 function core.scope_enter(timeout, shield, collect) end
-
--- Time -------------------------------------------------------------------------
-
---- Seconds on the runtime's monotonic clock. Never waits.
----@return number
-function core.now() end
-
---- Seconds since the Unix epoch. Never waits.
----@return number
-function core.time() end
-
---- Seconds on the machine's clock, also in virtual time: for measuring code.
----@return number
-function core.machine_time() end
-
---- Waits; 0 lets every other ready task run first.
----@param seconds number 0 or more; math.huge waits for ever
-function core.sleep(seconds) end
-
---- Switches the clock. `now` goes on from where it is.
----@param on boolean
----@param wall? number seconds since the epoch at this instant; the real ones
-function core.clock_virtual(on, wall) end
-
----@return boolean
-function core.is_virtual() end
-
--- Randomness -------------------------------------------------------------------
-
----@class neap.rng
-local rng = {}
-
----@return number draw in [0, 1)
-function rng:double() end
-
---- Draws from the runtime's own stream.
----@return number draw in [0, 1)
-function core.random() end
-
---- A stream of its own: equal arguments give equal draws.
----@param seed integer
----@param stream? integer
----@return neap.rng
-function core.rng(seed, stream) end
-
---- Restarts the runtime's stream and math.random's.
----@param seed integer
-function core.reseed(seed) end
-
---- The seed of the runtime.
----@return integer
-function core.seed() end
 
 --- A handler for xpcall: keeps the traceback of the running task's error.
 ---@param err any

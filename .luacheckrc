@@ -1,0 +1,8 @@
+-- SPDX-License-Identifier: MIT
+std = "luajit"
+max_line_length = 120
+self = false
+exclude_files = { "lua/neap/_meta" }
+files["spec"] = { std = "+busted" }
+-- Makes coroutines of scripts pass the runtime's waits on.
+files["lua/neap/coroutine.lua"] = { globals = { "coroutine.resume", "coroutine.wrap" } }

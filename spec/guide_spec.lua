@@ -1,0 +1,77 @@
+-- SPDX-License-Identifier: MIT
+-- The programs of docs/guide.md and README.md run, and print what stands below.
+-- A fence says what a program needs: "lua" virtual time, "lua real" real time,
+-- "lua mock" a `neap mock` on port 8080 (here on any port).
+local here = debug.getinfo(1, "S").source:match "^@(.*)$"
+local root = here:match "^(.*/)spec/[^/]*$" or "./"
+
+--- Programs of a page in order: code, line, whether they need real time, and the
+--- text block that follows at once, if any.
+local function programs_of(page)
+  local list, block, number = {}, nil, 0
+  for line in io.lines(root .. page) do
+    number = number + 1
+    if not block then
+      local info = line:match "^```(.*)$"
+      if info then block = { page = page, info = info, code = "", line = number } end
+    elseif line ~= "```" then
+      block.code = block.code .. line .. "\n"
+    else
+      local last = list[#list]
+      if block.info:find "^lua" then
+        block.last_line = number
+        list[#list + 1] = block
+      elseif block.info == "text" and last and block.line <= last.last_line + 2 then
+        last.output = block.code
+      end
+      block = nil
+    end
+  end
+  return list
+end
+
+--- Runs the program as a script would run; returns what it printed.
+local function run(program)
+  local chunk = assert(loadstring(("\n"):rep(program.line) .. program.code, "@" .. program.page))
+  local printed = {}
+  local env = setmetatable({
+    print = function(...)
+      local line = {}
+      for i = 1, select("#", ...) do line[i] = tostring((select(i, ...))) end
+      printed[#printed + 1] = table.concat(line, "\t") .. "\n"
+    end,
+  }, { __index = _G })
+  require "neap".scope(setfenv(chunk, env))
+  return table.concat(printed)
+end
+
+--- Runs the program beside a mock service.
+local function with_mock(program)
+  local child = require "spec.support.child"
+  local mock = child.start { "mock", "--port", "0" }
+  mock:wait_for "\n"
+  program.code = program.code:gsub("127%.0%.0%.1:8080", assert(mock.out:match "http://(%S+)"))
+  local ok, printed = pcall(run, program)
+  mock:kill "sigterm"
+  mock:wait()
+  return assert(ok and printed, printed)
+end
+
+for _, page in ipairs { "docs/guide.md", "README.md" } do
+  describe(page, function()
+    local programs = programs_of(page)
+
+    it("has programs", function() assert.is_true(#programs > 0) end)
+
+    for _, program in ipairs(programs) do
+      local real = program.info ~= "lua"
+      it(("has a program that runs at line %d%s"):format(program.line, real and " #real" or ""), function()
+        if program.info == "lua mock" then
+          assert.truthy(with_mock(program):find "%S")
+        else
+          assert.equal(program.output, run(program))
+        end
+      end)
+    end
+  end)
+end
