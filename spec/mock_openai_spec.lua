@@ -1,0 +1,191 @@
+-- SPDX-License-Identifier: MIT
+local json = require "neap.json"
+local openai = require "neap.mock.openai"
+local statistics = require "neap.mock.stats"
+local text = require "neap.mock.text"
+
+local function call_of(body) return { id = "abc", created = 1700000000, body = body } end
+
+--- What the endpoint answers, decoded from its own JSON.
+local function ask(kind, body)
+  local job, decoded = openai.parse(kind, "POST", json.encode(body))
+  assert.message(not job and decoded.json.error.message or "").truthy(job)
+  return json.decode(json.encode(openai.answer(kind, call_of(decoded), job))), job
+end
+
+local hello = { { role = "user", content = "Hello, tide" } }
+
+describe("the mock's chat completions", function()
+  it("have OpenAI's shape", function()
+    local res = ask("chat", { model = "m-1", messages = hello })
+    assert.same({ "chatcmpl-abc", "chat.completion", 1700000000, "m-1" },
+      { res.id, res.object, res.created, res.model })
+    assert.equal(1, #res.choices)
+    local choice = res.choices[1]
+    assert.same({ 0, "stop", "assistant" }, { choice.index, choice.finish_reason, choice.message.role })
+    assert.truthy(choice.message.content:find "^%u.*%.$")
+    assert.equal(res.usage.total_tokens, res.usage.prompt_tokens + res.usage.completion_tokens)
+    assert.equal(text.count_tokens "Hello, tide", res.usage.prompt_tokens)
+  end)
+
+  it("depend on the prompt alone", function()
+    local function content(messages)
+      return ask("chat", { model = "m", messages = messages }).choices[1].message.content
+    end
+    assert.equal(content(hello), content(hello))
+    assert.not_equal(content(hello), content { { role = "user", content = "Other" } })
+    assert.equal(content(hello), content { { role = "user", content = { { type = "text", text = "Hello, tide" } } } })
+  end)
+
+  it("stop at max_tokens", function()
+    for _, name in ipairs { "max_tokens", "max_completion_tokens" } do
+      local res = ask("chat", { model = "m", messages = hello, [name] = 3 })
+      assert.equal("length", res.choices[1].finish_reason)
+      assert.equal(3, res.usage.completion_tokens)
+      assert.equal(3, select(2, res.choices[1].message.content:gsub("%S+", "")))
+    end
+  end)
+
+  it("come n times when asked, each different", function()
+    local res = ask("chat", { model = "m", messages = hello, n = 3 })
+    assert.same({ 0, 1, 2 }, { res.choices[1].index, res.choices[2].index, res.choices[3].index })
+    assert.not_equal(res.choices[1].message.content, res.choices[2].message.content)
+  end)
+
+  it("count prompt and max_tokens against a token limit", function()
+    local _, job = ask("chat", { model = "m", messages = hello, max_tokens = 100, n = 2 })
+    assert.equal(text.count_tokens "Hello, tide" + 200, job.tokens)
+  end)
+
+  it("stream the same text in chunks", function()
+    local body = { model = "m", messages = hello, stream = true, stream_options = { include_usage = true } }
+    local job, decoded = openai.parse("chat", "POST", json.encode(body))
+    local chunks = openai.stream("chat", call_of(decoded), job)
+    local parts, reasons = {}, {}
+    for _, chunk in ipairs(chunks) do
+      assert.equal("chat.completion.chunk", chunk.object)
+      local choice = type(chunk.choices) == "table" and chunk.choices[1]
+      if choice then
+        parts[#parts + 1] = choice.delta.content
+        reasons[#reasons + 1] = type(choice.finish_reason) == "string" and choice.finish_reason or nil
+      end
+    end
+    assert.equal("assistant", chunks[1].choices[1].delta.role)
+    assert.same({ "stop" }, reasons)
+    assert.truthy(json.encode(chunks[#chunks]):find('"choices":[]', 1, true))
+    assert.truthy(chunks[#chunks].usage.total_tokens > 0)
+    local whole = ask("chat", { model = "m", messages = hello })
+    assert.equal(whole.choices[1].message.content, table.concat(parts))
+  end)
+end)
+
+describe("the mock's completions", function()
+  it("have OpenAI's shape", function()
+    local res = ask("completion", { model = "m", prompt = "Once", max_tokens = json.null })
+    assert.same({ "cmpl-abc", "text_completion", "stop" }, { res.id, res.object, res.choices[1].finish_reason })
+    assert.truthy(#res.choices[1].text > 0)
+  end)
+end)
+
+describe("the mock's embeddings", function()
+  local function vectors(body)
+    local out = {}
+    for i, item in ipairs(ask("embedding", body).data) do
+      assert.same({ i - 1, "embedding" }, { item.index, item.object })
+      out[i] = item.embedding
+    end
+    return out
+  end
+
+  local function dot(a, b)
+    local sum = 0
+    for i = 1, #a do sum = sum + a[i] * b[i] end
+    return sum
+  end
+
+  it("are unit vectors that depend on the text alone", function()
+    local v = vectors { model = "m", input = { "a calm sea", "something else", "a calm sea" } }
+    assert.equal(256, #v[1])
+    assert.same(v[1], v[3])
+    assert.not_same(v[1], v[2])
+    assert.is_true(math.abs(dot(v[1], v[1]) - 1) < 1e-5)
+  end)
+
+  it("are near each other when the texts share words", function()
+    local v = vectors { model = "m",
+      input = { "the calm sea at night", "the calm sea at noon", "quarterly tax report" } }
+    assert.is_true(dot(v[1], v[2]) > 0.5)
+    assert.is_true(math.abs(dot(v[1], v[3])) < 0.3)
+  end)
+
+  it("have as many dimensions as asked, also of an empty text", function()
+    local v = vectors { model = "m", input = { "", "x" }, dimensions = 8 }
+    assert.same({ 8, 8 }, { #v[1], #v[2] })
+    assert.is_true(math.abs(dot(v[1], v[1]) - 1) < 1e-5)
+  end)
+
+  it("come as base64 floats when asked", function()
+    local plain = vectors({ model = "m", input = "x", dimensions = 4 })[1]
+    local packed = vectors({ model = "m", input = "x", dimensions = 4, encoding_format = "base64" })[1]
+    local bytes = require("neap.base64").decode(packed)
+    assert.equal(16, #bytes)
+    local ffi = require "ffi"
+    local floats = ffi.new("float[4]")
+    ffi.copy(floats, bytes, 16)
+    for i = 1, 4 do assert.is_true(math.abs(floats[i - 1] - plain[i]) < 1e-6) end
+  end)
+end)
+
+describe("the mock's refusals", function()
+  local cases = {
+    { "chat", "GET", "{}", 405, "use POST" },
+    { "chat", "POST", "{", 400, "not a JSON object" },
+    { "chat", "POST", "", 400, "not a JSON object" },
+    { "chat", "POST", "3", 400, "not a JSON object" },
+    { "chat", "POST", '{"messages":[]}', 400, "'model' must be a string", "model" },
+    { "chat", "POST", '{"model":"m"}', 400, "'messages' must be", "messages" },
+    { "chat", "POST", '{"model":"m","messages":[]}', 400, "'messages' must be", "messages" },
+    { "chat", "POST", '{"model":"m","messages":["x"]}', 400, "'messages[0]' must be an object", "messages" },
+    { "chat", "POST", '{"model":"m","messages":[{"role":"user"}],"max_tokens":0}', 400, "'max_tokens'", "max_tokens" },
+    { "chat", "POST", '{"model":"m","messages":[{"role":"user"}],"n":1.5}', 400, "'n' must be", "n" },
+    { "completion", "POST", '{"model":"m"}', 400, "'prompt' must be", "prompt" },
+    { "embedding", "POST", '{"model":"m","input":[1]}', 400, "'input[0]' must be a string", "input" },
+    { "embedding", "POST", '{"model":"m","input":"x","dimensions":0}', 400, "'dimensions'", "dimensions" },
+  }
+  for _, case in ipairs(cases) do
+    it(("are %d for a %s of %s"):format(case[4], case[1], case[3] == "" and "nothing" or case[3]), function()
+      local job, answer = openai.parse(case[1], case[2], case[3])
+      assert.is_nil(job)
+      assert.equal(case[4], answer.status)
+      local err = answer.json.error
+      assert.message(err.message).truthy(err.message:find(case[5], 1, true))
+      assert.equal("invalid_request_error", err.type)
+      assert.equal(case[6] or json.null, err.param)
+    end)
+  end
+end)
+
+describe("the mock's statistics", function()
+  it("count arrivals by id and by body, and outcomes once they are known", function()
+    local stats = statistics.new(100)
+    local first = stats:arrive("a", "/x", "body", 101)
+    stats:arrive("b", "/x", "body", 102)
+    local third = stats:arrive("a", "/y", "", 103)
+    stats:finish(third, "drop", 0.25)
+    stats:finish(first, 200, 1.5)
+    assert.same({ requests = 3, in_flight = 1, uptime = 10, statuses = { drop = 1, ["200"] = 1 },
+      by_id = { a = 2, b = 1 }, by_body = { body = 2 } }, stats:summary(110))
+    assert.same({
+      { id = "a", path = "/x", arrived = 1, duration = 1.5, status = 200 },
+      { id = "b", path = "/x", arrived = 2, duration = json.null, status = json.null },
+      { id = "a", path = "/y", arrived = 3, duration = 0.25, status = "drop" },
+    }, json.decode("[" .. stats:rows(1, 3, json.encode) .. "]"))
+    assert.equal("3 requests: 1 x 200, 1 x drop, 1 unanswered", stats:line())
+  end)
+
+  it("say so when nothing came", function()
+    local stats = statistics.new(0)
+    assert.equal("0 requests", stats:line())
+    assert.equal("", stats:rows(1, 10, json.encode))
+  end)
+end)
