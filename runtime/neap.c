@@ -7,6 +7,7 @@
 struct np_http;
 void np_http_free(struct np_http *h);
 
+#include <luajit.h>
 #include <lualib.h>
 #include <signal.h>
 #include <stdio.h>
@@ -71,6 +72,8 @@ static int open_core(lua_State *L) {
   struct np_rt *rt = &n->rt;
   luaL_openlibs(L);
   lua_newtable(L);
+  np_bind_version(L, "neap", NEAP_VERSION);
+  np_bind_version(L, "LuaJIT", LUAJIT_VERSION);
   np_open_errors(L, rt);
   np_open_task(L, rt);
   np_open_scope(L, rt);
@@ -84,9 +87,9 @@ static int open_core(lua_State *L) {
   np_open_work(L, rt);
   np_open_json(L, rt);
   np_open_uv(L, rt);
+  np_open_await(L, rt);
   np_open_http(L, rt);
   np_open_server(L, rt);
-  np_open_versions(L, rt);
   lua_newtable(L);
   lua_setfield(L, -2, "host");
   np_open_modules(L, n->lua_path);

@@ -40,6 +40,7 @@ struct np_loop {
   /* Set by task.c: runs ready tasks until the budget is spent. */
   struct np_source ready;
   size_t holds;          /* work under way that can wake a task by itself */
+  uint64_t next_poll_ns; /* machine time; a busy loop does not poll earlier */
   uint64_t budget_end;   /* machine time; NP_FOREVER without a budget */
   struct np_loop_uv *uv; /* owned */
 };
