@@ -218,6 +218,7 @@ describe("neap.imap", function()
       end, { concurrency = 3 }) do
         if index >= 5 then break end
       end
+      neap.sleep(0.5)
       assert.is_true(working > 0)
     end)
     assert.equal(0, working)

@@ -82,6 +82,7 @@ void np_open_uv(lua_State *L, struct np_rt *rt) {
   lua_setfield(L, LUA_REGISTRYINDEX, state_key);
   np_bind_funcs(L, rt, functions);
   np_bind_version(L, "libuv", uv_version_string());
+  np_bind_version(L, "luv", NEAP_LUV_VERSION);
   /* Libraries that ask for luv get this one: a second copy would share the
    * registry with it. */
   lua_getglobal(L, "package");

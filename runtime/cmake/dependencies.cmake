@@ -14,6 +14,11 @@ find_package(CURL 7.81 REQUIRED)
 pkg_check_modules(LUAJIT REQUIRED luajit)
 pkg_check_modules(UV REQUIRED libuv>=1.42)
 pkg_check_modules(MHD REQUIRED libmicrohttpd)
+# luv tells its version only here.
+pkg_search_module(LUV lua5.1-luv luv libluv)
+if(NOT LUV_VERSION)
+  set(LUV_VERSION unknown)
+endif()
 find_path(NEAP_LUV_HEADERS NAMES luv.h PATH_SUFFIXES lua5.1/luv luv REQUIRED)
 
 # neap_find(NAME archive shared...) sets NEAP_<NAME>_SHARED, and NEAP_<NAME> to
