@@ -2,6 +2,7 @@
 --- errors, and (as its result) how an uncaught error is described.
 local core = require "neap.core"
 local errors = require "neap.error"
+require "neap.iteration"
 require "neap.coroutine"
 
 --- Tracebacks of errors that are not tables, kept from where they were caught
