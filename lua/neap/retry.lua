@@ -139,9 +139,8 @@ local function finish(results, attempt)
   return unpack(results, 1, results.n)
 end
 
--- One attempt, cut off at the deadline if there is one.
-local function attempt_once(deadline, fn, ...)
-  if not deadline then return pack(fn(...)) end
+-- One attempt, cut off at the deadline.
+local function attempt_until(deadline, fn, ...)
   local left = math.max(0, deadline - core.now())
   return pack(require "neap".timeout(left, fn, ...))
 end
@@ -177,7 +176,9 @@ function Retry:call(fn, ...)
   local attempt, previous = 0, nil
   while true do
     attempt = attempt + 1
-    local results = attempt_once(deadline, fn, ...)
+    -- Not in a function of its own without a deadline: thousands of tasks wait
+    -- in here, and each frame is part of their memory.
+    local results = deadline and attempt_until(deadline, fn, ...) or pack(fn(...))
     local result, err = results[1], results[2]
     if not retry_on(result, err, attempt) then return finish(results, attempt) end
     local wait, hint, backoff = plan(opts, attempt, results, previous, deadline)
