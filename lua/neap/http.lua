@@ -21,10 +21,10 @@ local M = {}
 ---@field max_connections? integer default 100
 ---@field max_connections_per_host? integer default: max_connections
 ---@field max_waiting? integer requests that may wait for a connection; default: no limit
----@field keepalive_timeout? number seconds that an idle connection is kept
+---@field keepalive_timeout? number seconds that an idle connection is kept; default 118
 ---@field force_close? boolean close the connection after each request
 ---@field http_version? "1.1"|"2" default: HTTP/2 where TLS negotiates it, else HTTP/1.1
----@field dns_cache_ttl? number seconds
+---@field dns_cache_ttl? number seconds; default 60
 ---@field compression? boolean|string default true: ask for all codings that are built in; a string names them
 ---@field proxy? string|false an address, or "env" for the environment's; default: none
 ---@field tls? neap.http.TlsOptions
@@ -106,7 +106,7 @@ local function native_config(where, opts)
 end
 
 local function default_headers(where, given)
-  local base = { "Accept", "*/*", "User-Agent", "neap/" .. (core.version or "0") }
+  local base = { "Accept", "*/*", "User-Agent", "neap/" .. core.versions.neap }
   return headers.merge(where, base, given)
 end
 

@@ -12,7 +12,7 @@
 
 /* BATCH sockets a turn: then the tasks that they wake run, and what those send
  * goes out, while it all is still in the processor's cache. */
-enum { SHARD_CONNECTIONS = 250, BATCH = 32 };
+enum { SHARD_CONNECTIONS = 125, BATCH = 32 };
 
 struct np_curl_shard {
   struct np_curlset *set;
@@ -258,26 +258,16 @@ static void serve_fd(struct np_fd *f) {
   np_fd_arm(f, f->want); /* libuv had stopped */
 }
 
-static void put_back(struct np_list *list, struct np_list *batch) {
-  struct np_list *n;
-  while (!np_list_empty(batch)) {
-    n = batch->prev;
-    np_list_remove(n);
-    np_list_push_head(list, n);
-  }
-}
-
 static bool serve_fds(struct np_curlio *io) {
-  struct np_list batch, *n;
-  np_list_take(&batch, &io->fds.ready);
-  for (int i = 0; i < BATCH && (n = np_list_pop(&batch)) != NULL; i++) {
+  struct np_list *n;
+  for (int i = 0; i < BATCH && (n = np_list_pop(&io->fds.ready)) != NULL; i++) {
     serve_fd(np_container_of(n, struct np_fd, link));
     if (np_loop_spent(io->loop)) break;
   }
-  put_back(&io->fds.ready, &batch);
   return np_list_empty(&io->fds.ready);
 }
 
+/* Each shard once: those that are kicked again wait for the next turn. */
 static bool serve_kicks(struct np_curlio *io) {
   struct np_list batch, *n;
   np_list_take(&batch, &io->kicks);
@@ -287,7 +277,11 @@ static bool serve_kicks(struct np_curlio *io) {
     if (shard->multi) act(shard, CURL_SOCKET_TIMEOUT, 0);
     if (np_loop_spent(io->loop)) break;
   }
-  put_back(&io->kicks, &batch);
+  while (!np_list_empty(&batch)) {
+    n = batch.prev;
+    np_list_remove(n);
+    np_list_push_head(&io->kicks, n);
+  }
   return np_list_empty(&io->kicks);
 }
 

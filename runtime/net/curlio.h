@@ -3,7 +3,7 @@
  * of HTTP.
  *
  * A set holds the connections of one client, spread over several CURLM handles
- * ("shards"), because libcurl searches a handle's connections one by one: 250
+ * ("shards"), because libcurl searches a handle's connections one by one: 125
  * each keeps that search cheap at any total. The owner admits no more transfers
  * than the set has connections, so libcurl itself never queues.
  *

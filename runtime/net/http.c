@@ -100,7 +100,8 @@ static bool copy_config(struct np_http_config *to,
 
 static void on_admitted(void *ud) {
   struct np_http_call *call = ud;
-  if (np_call_begin(call) == NP_OK && call->streams_response)
+  uint64_t now_ns = np_loop_now(call->client->http->loop);
+  if (np_call_begin(call, now_ns) == NP_OK && call->streams_response)
     np_call_wake(&call->reader, NP_OK);
 }
 
@@ -141,6 +142,7 @@ void np_client_unref(struct np_http_client *c) {
   np_http_client_close(c);
   while ((n = np_list_pop(&c->spare)) != NULL)
     np_call_free(np_container_of(n, struct np_http_call, link));
+  while (c->buffer_count > 0) np_buf_fini(&c->buffers[--c->buffer_count]);
   np_list_remove(&c->link);
   np_pool_fini(&c->pool);
   free_strings(&c->config);

@@ -309,6 +309,7 @@ static bool on_head(struct np_exchange *x, const char *line, size_t len) {
     call->encoded |=
         len > 17 && strncasecmp(line, "content-encoding:", 17) == 0;
   }
+  np_call_lend(call->client, &call->head);
   if (np_buf_append(&call->head, line, len) < 0) return false;
   if (call->head_total == len) arm(call); /* from now on bytes are due */
   if (line[0] == '\n' || (line[0] == '\r' && line[1] == '\n'))
@@ -332,6 +333,7 @@ static enum np_take on_body(struct np_exchange *x, const char *data,
     return NP_TAKE_PAUSE;
   }
   touch(call);
+  np_call_lend(call->client, &call->body);
   if (call->body_total == 0 && !reserve_body(call)) return NP_TAKE_REFUSE;
   if (len > call->limits.max_body - call->body_total) {
     (void)too_large(call, "download", "the body", call->limits.max_body);
@@ -367,12 +369,12 @@ static const struct np_exchange_ops upcalls = {.sending = on_sending,
 /* -- The beginning ------------------------------------------------------------
  */
 
-int np_call_begin(struct np_http_call *call) {
+int np_call_begin(struct np_http_call *call, uint64_t now_ns) {
   struct np_http_client *c = call->client;
   struct np_transport *via = np_client_transport(c);
   struct np_progress p = {0};
   call->state = NP_CALL_RUNNING;
-  call->admitted_ns = call->activity_ns = now(call);
+  call->admitted_ns = call->activity_ns = now_ns;
   call->x.up = &upcalls;
   call->x.origin = &call->host->origin;
   call->x.headers = &call->headers;

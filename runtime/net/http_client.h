@@ -14,6 +14,8 @@ struct np_http {
   uint64_t sends;
 };
 
+enum { NP_SPARE_BUFFERS = 64 };
+
 struct np_http_client {
   struct np_list link; /* engine's clients */
   struct np_http *http;
@@ -23,6 +25,10 @@ struct np_http_client {
   struct np_list calls;      /* np_http_call, from new to release */
   struct np_list spare;      /* np_http_call, to be used again */
   uint32_t spare_count, call_count;
+  /* Memory for heads and bodies, held by a call only while an answer comes in:
+   * few, so that the same few stay in the processor's cache. */
+  struct np_buf buffers[NP_SPARE_BUFFERS];
+  uint32_t buffer_count;
   uint32_t refs; /* the owner and each call */
   uint64_t sends;
   bool closed;
@@ -81,8 +87,9 @@ struct np_http_call {
 
 /* http_call.c */
 
-/* Starts an admitted call. Returns 0 or the error, which is then the call's. */
-int np_call_begin(struct np_http_call *call);
+/* Starts a call that is admitted at now_ns. Returns 0 or the error, which is
+ * then the call's. */
+int np_call_begin(struct np_http_call *call, uint64_t now_ns);
 /* Ends a running call with code and a message of its own. */
 void np_call_abort(struct np_http_call *call, int code, const char *message);
 /* Wakes whoever waits there; harmless when nobody does. */
@@ -93,6 +100,12 @@ void np_call_feed(struct np_http_call *call);
 void np_call_drain(struct np_http_call *call);
 
 /* http_wait.c */
+
+/* Gives b, which is empty, memory of the client's if there is some to spare. */
+static inline void np_call_lend(struct np_http_client *c, struct np_buf *b) {
+  if (b->capacity == 0 && c->buffer_count > 0)
+    *b = c->buffers[--c->buffer_count];
+}
 void np_call_free(struct np_http_call *call);
 
 /* http.c */

@@ -7,6 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* libcurl gives every running request a receive buffer, filled anew for each
+ * recv: small ones keep thousands of requests in little memory, larger ones
+ * bring larger answers in one call. A client begins small and learns. */
+enum { BUFFER_MIN = 1024, BUFFER_MAX = 16384 };
+
 struct transport {
   struct np_transport base;
   struct np_loop *loop;                /* borrowed */
@@ -15,7 +20,8 @@ struct transport {
   CURLSH *share; /* owned: addresses, TLS sessions, cookies of all shards */
   struct np_list spare; /* np_easy */
   uint32_t easies;
-  struct np_list ripe; /* origins whose held exchanges may go */
+  uint32_t buffer_size; /* for the next request */
+  struct np_list ripe;  /* origins whose held exchanges may go */
   struct np_post release;
   bool posted;
 };
@@ -119,6 +125,7 @@ static bool must_hold(struct transport *t, struct np_exchange *x) {
 
 static size_t on_head(char *data, size_t size, size_t count, void *ud) {
   struct np_easy *e = ud;
+  e->received += size * count;
   return e->x->up->head(e->x, data, size * count) ? size * count : 0;
 }
 
@@ -127,6 +134,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *ud) {
   size_t len = size * count;
   switch (e->x->up->body(e->x, data, len)) {
   case NP_TAKE_OK:
+    e->received += len;
     return len;
   case NP_TAKE_PAUSE:
     e->receive_paused = true;
@@ -218,6 +226,8 @@ static void finish(struct np_easy *e, const struct np_error *error) {
   struct np_origin *o = x->origin;
   struct np_progress p;
   bool was_scout = o->lookup.scout == x;
+  while (t->buffer_size < e->received && t->buffer_size < BUFFER_MAX)
+    t->buffer_size *= 2;
   np_easy_progress(e, &p);
   unhold(e);
   spare_easy(t, e);
@@ -245,7 +255,7 @@ static int curl_start(struct np_transport *base, struct np_exchange *x,
   struct transport *t = of(base);
   struct np_easy *e = take_easy(t);
   if (!e) return np_error_set(error, NP_E_LIMIT, NULL, "out of memory");
-  int rc = np_easy_prepare(e, x);
+  int rc = np_easy_prepare(e, x, t->buffer_size);
   x->via = base;
   x->carrier = e;
   if (rc == NP_OK && must_hold(t, x)) {
@@ -331,6 +341,7 @@ struct np_transport *np_http_curl_new(struct np_curlio *io, struct np_loop *l,
   if (!t) return NULL;
   t->base.ops = &ops;
   t->loop = l;
+  t->buffer_size = BUFFER_MIN;
   t->config = config;
   np_list_init(&t->spare);
   np_list_init(&t->ripe);

@@ -29,7 +29,6 @@ static int set_client(struct np_easy *e, CURLSH *share,
   TRY(PROTOCOLS_STR, "http,https");
   TRY(FOLLOWLOCATION, 0L);
   TRY(SUPPRESS_CONNECT_HEADERS, 1L);
-  TRY(BUFFERSIZE, 16384L);
   TRY(TCP_KEEPALIVE, 1L);
   TRY(DNS_CACHE_TIMEOUT, c->dns_cache_ttl_s);
   TRY(MAXAGE_CONN, (long)(c->keepalive_ns / NP_NS_PER_S));
@@ -217,11 +216,20 @@ static CURLcode set_headers(struct np_easy *e, struct np_exchange *x) {
   return SET(e, HTTPHEADER, count > 0 ? e->lines : NULL);
 }
 
-int np_easy_prepare(struct np_easy *e, struct np_exchange *x) {
+static CURLcode set_buffer_size(struct np_easy *e, uint32_t size) {
+  if (e->buffer_size == size) return CURLE_OK;
+  e->buffer_size = size;
+  return SET(e, BUFFERSIZE, (long)size);
+}
+
+int np_easy_prepare(struct np_easy *e, struct np_exchange *x,
+                    uint32_t buffer_size) {
   e->x = x;
   e->held = e->receive_paused = e->send_paused = e->counting = false;
   e->error[0] = '\0';
-  CURLcode rc = set_url(e, x);
+  e->received = 0;
+  CURLcode rc = set_buffer_size(e, buffer_size);
+  if (rc == CURLE_OK) rc = set_url(e, x);
   if (rc == CURLE_OK) rc = set_version(e, x);
   if (rc == CURLE_OK) rc = set_compression(e, x->compression);
   if (rc == CURLE_OK) rc = set_body(e, x);

@@ -29,8 +29,10 @@ struct np_easy {
   bool secure;          /* https was used last */
   bool held;            /* has not begun: waits for another's look-up */
   bool receive_paused, send_paused;
-  bool counting;       /* base_bytes is known */
-  uint64_t base_bytes; /* sent before the request itself: a proxy's CONNECT */
+  bool counting;        /* base_bytes is known */
+  uint32_t buffer_size; /* of libcurl's receive buffer */
+  uint64_t received;    /* bytes of the exchange's head and body */
+  uint64_t base_bytes;  /* sent before the request itself: a proxy's CONNECT */
   char error[CURL_ERROR_SIZE];
 };
 
@@ -38,8 +40,10 @@ struct np_easy {
 struct np_easy *np_easy_new(struct np_curlset *set, CURLSH *share,
                             const struct np_http_config *c);
 void np_easy_free(struct np_easy *e);
-/* Sets what x asks for. Returns 0, NP_E_INVALID or NP_E_LIMIT. */
-int np_easy_prepare(struct np_easy *e, struct np_exchange *x);
+/* Sets what x asks for, and the size of libcurl's receive buffer. Returns 0,
+ * NP_E_INVALID or NP_E_LIMIT. */
+int np_easy_prepare(struct np_easy *e, struct np_exchange *x,
+                    uint32_t buffer_size);
 /* Bytes of the request itself on the wire so far, all tries together. */
 uint64_t np_easy_sent_bytes(const struct np_easy *e);
 

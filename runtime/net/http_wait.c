@@ -52,20 +52,26 @@ static void keep_buffer(struct np_buf *b) {
   np_buf_clear(b);
 }
 
-/* Everything but the memory of the buffers goes back to zero. */
+/* Back to the client what np_call_lend gave. */
+static void give_back(struct np_http_client *c, struct np_buf *b) {
+  keep_buffer(b);
+  if (b->capacity > 0 && c->buffer_count < NP_SPARE_BUFFERS) {
+    c->buffers[c->buffer_count++] = *b;
+    *b = (struct np_buf){0};
+  }
+  np_buf_fini(b);
+}
+
+/* Everything but the memory of the header lines goes back to zero. */
 static void recycle(struct np_http_call *call) {
   struct np_headers headers = call->headers;
-  struct np_buf head = call->head, body = call->body, out = call->out;
+  give_back(call->client, &call->head);
+  give_back(call->client, &call->body);
+  np_buf_fini(&call->out);
   keep_buffer(&headers.lines);
   np_headers_clear(&headers);
-  keep_buffer(&head);
-  keep_buffer(&body);
-  keep_buffer(&out);
   memset(call, 0, sizeof *call);
   call->headers = headers;
-  call->head = head;
-  call->body = body;
-  call->out = out;
 }
 
 void np_http_call_release(struct np_http_call *call) {
@@ -216,7 +222,7 @@ int np_http_call_run(struct np_http_call *call, struct np_task *t,
   if (rc == NP_PARKED) {
     call->state = NP_CALL_WAITING;
   } else if (rc == NP_OK) {
-    rc = np_call_begin(call);
+    rc = np_call_begin(call, call->made_ns);
     if (rc < 0 || r->streams_response) return rc;
     (void)np_task_park(t, ops, call, NP_FOREVER);
   } else {
