@@ -11,6 +11,7 @@ struct np_http {
   const struct np_log *log; /* borrowed until free */
   struct np_curlio *io;     /* owned; NULL until the first real request */
   struct np_list clients;   /* np_http_client */
+  struct np_transport none; /* what carries requests on a virtual clock */
   uint64_t sends;
 };
 

@@ -16,18 +16,12 @@ static uint32_t none_connections(const struct np_transport *t) {
 }
 
 static void none_free(struct np_transport *t) {
-  (void)t; /* static and without state */
+  (void)t; /* without state */
 }
 
 /* Nothing ever starts, so the calls on a started exchange are absent. */
-static const struct np_transport_ops none_ops = {.name = "none",
-                                                 .start = none_start,
-                                                 .connections =
-                                                     none_connections,
-                                                 .free = none_free};
-
-static struct np_transport none = {.ops = &none_ops};
-
-struct np_transport *np_transport_none(void) {
-  return &none;
-}
+const struct np_transport_ops np_transport_none = {.name = "none",
+                                                   .start = none_start,
+                                                   .connections =
+                                                       none_connections,
+                                                   .free = none_free};

@@ -122,6 +122,6 @@ struct np_transport {
 
 /* Carries nothing: every start fails with kind "connect". A runtime on a
  * virtual clock has it until a simulated network takes its place. */
-struct np_transport *np_transport_none(void);
+extern const struct np_transport_ops np_transport_none;
 
 #endif
