@@ -60,12 +60,13 @@ struct np_task {
   np_push_fn push;
   struct np_list awaiters; /* tasks in task:await() on this one */
   uint32_t token;
-  int status;       /* of the last wake */
-  uint32_t anchor;  /* anchors[anchor] is the coroutine, [anchor + 1] this */
-  uint32_t site;    /* where it was spawned, see np_task_site */
-  uint8_t state;    /* enum np_task_state */
-  bool cancelled;   /* cancelled itself, or with its home scope */
-  bool background; /* its scope does not wait for it but cancels it at its end */
+  int status;      /* of the last wake */
+  uint32_t anchor; /* anchors[anchor] is the coroutine, [anchor + 1] this */
+  uint32_t site;   /* where it was spawned, see np_task_site */
+  uint8_t state;   /* enum np_task_state */
+  bool cancelled;  /* cancelled itself, or with its home scope */
+  bool
+      background; /* its scope does not wait for it but cancels it at its end */
   bool has_results; /* ended: the userdata's environment holds them */
 };
 

@@ -42,7 +42,8 @@ struct np_curlio {
   struct np_fds fds;
   struct np_list kicks; /* shards */
   uint32_t sockets;
-  uv_timer_t *sweep; /* owned until closed; looks for idle shards */
+  uv_timer_t *sweep;    /* owned until closed; looks for idle shards */
+  uint64_t sweep_at_ns; /* NP_FOREVER: nothing is idle */
   bool sweep_due;
 };
 
@@ -173,8 +174,10 @@ static void leave(struct np_transfer *t) {
   np_loop_release(io->loop);
   if (--shard->in_flight > 0) return;
   shard->idle_since_ns = np_loop_now(io->loop);
-  if (!uv_is_active((uv_handle_t *)io->sweep)) io->sweep_due = true;
-  if (io->sweep_due) np_source_raise(&io->source);
+  if (np_deadline(shard->idle_since_ns, shard->set->idle_ns) >= io->sweep_at_ns)
+    return;
+  io->sweep_due = true;
+  np_source_raise(&io->source);
 }
 
 /* After every call into libcurl, or the last completion is lost (the curl
@@ -303,6 +306,7 @@ static void on_sweep_closed(uv_handle_t *h) {
 static void sweep(struct np_curlio *io) {
   uint64_t now_ns = np_loop_now(io->loop), next_ns = NP_FOREVER;
   io->sweep_due = false;
+  io->sweep_at_ns = NP_FOREVER;
   for (struct np_list *n = io->sets.next; n != &io->sets; n = n->next) {
     struct np_curlset *set = np_container_of(n, struct np_curlset, link);
     for (uint32_t i = 0; i < set->shard_count; i++) {
@@ -317,6 +321,7 @@ static void sweep(struct np_curlio *io) {
     }
   }
   if (next_ns == NP_FOREVER) return;
+  io->sweep_at_ns = now_ns + next_ns;
   uint64_t delay_ms = next_ns / 1000000 + 1;
   uv_update_time(np_loop_uv(io->loop)); /* it counts from there (libuv#1068) */
   (void)uv_timer_start(io->sweep, on_sweep, delay_ms, 0); /* has a callback */
@@ -346,6 +351,7 @@ struct np_curlio *np_curlio_new(struct np_loop *l, const struct np_log *log) {
   io->sweep->data = io;
   io->loop = l;
   io->log = log;
+  io->sweep_at_ns = NP_FOREVER;
   np_list_init(&io->sets);
   np_fds_init(&io->fds, l, &io->source);
   np_list_init(&io->kicks);
