@@ -3,21 +3,49 @@
  * that an embedder could not do. */
 #include "include/neap.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { EXIT_SCRIPT_ERROR = 1, EXIT_INTERRUPTED = 130 };
+enum { EXIT_SCRIPT_ERROR = 1, EXIT_SIGNAL = 128 };
 
 static neap_t *runtime; /* for the signal handler only */
+static volatile sig_atomic_t interrupted_by;
 
-/* The first Ctrl-C cancels every task, so that clean-up runs; the second one
- * finds the default action and ends the process. */
+/* The first Ctrl-C (or SIGTERM) cancels every task, so that clean-up runs; the
+ * second one finds the default action and ends the process. */
 static void on_interrupt(int signum) {
+  interrupted_by = signum;
   (void)signal(signum, SIG_DFL);
   neap_cancel(runtime);
+}
+
+/* A program may be started without the three standard files (cron, daemons).
+ * Their numbers would then go to sockets, and libuv aborts when it closes one
+ * of them. */
+static void open_standard_files(void) {
+  for (int fd = 0; fd <= 2; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+        open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) != fd)
+      _exit(EXIT_SCRIPT_ERROR);
+}
+
+/* NEAP_HOG_MS: report tasks that hold the loop longer; 0: never. */
+static uint64_t hog_ns(void) {
+  const char *text = getenv("NEAP_HOG_MS");
+  char *end;
+  if (!text) return 0; /* the library's default */
+  double ms = strtod(text, &end);
+  if (end == text || *end != '\0' || !(ms >= 0)) {
+    fprintf(stderr, "neap: NEAP_HOG_MS must be milliseconds, got '%s'\n", text);
+    return 0;
+  }
+  return ms > 0 && ms < 1e12 ? (uint64_t)(ms * 1e6) + 1 : UINT64_MAX;
 }
 
 static void on_log(void *ud, int level, const char *message) {
@@ -49,9 +77,11 @@ static int exe_path(neap_call *call, void *ud) {
 int main(int argc, char **argv) {
   static const char start[] = "return require('neap.cli').main(...)";
   int exit_code = 0;
+  open_standard_files();
   neap_options options = {
       .virtual_time = argc > 1 && strcmp(argv[1], "sim") == 0,
       .lua_path = getenv("NEAP_LUA_PATH"),
+      .hog_ns = hog_ns(),
       .log = on_log,
       .log_level = NEAP_LOG_WARN,
       .error = on_error,
@@ -64,6 +94,7 @@ int main(int argc, char **argv) {
   }
   (void)signal(SIGPIPE, SIG_IGN);
   (void)signal(SIGINT, on_interrupt);
+  (void)signal(SIGTERM, on_interrupt);
   if (neap_register(runtime, "set_exit_code", set_exit_code, &exit_code) != 0 ||
       neap_register(runtime, "exe_path", exe_path, argv[0]) != 0 ||
       neap_run_string(runtime, start, "=neap", argc - 1, argv + 1) != 0) {
@@ -73,8 +104,13 @@ int main(int argc, char **argv) {
   }
   if (neap_wait(runtime) != 0 && exit_code == 0)
     exit_code =
-        neap_was_cancelled(runtime) ? EXIT_INTERRUPTED : EXIT_SCRIPT_ERROR;
+        interrupted_by ? EXIT_SIGNAL + interrupted_by : EXIT_SCRIPT_ERROR;
   (void)signal(SIGINT, SIG_DFL);
+  (void)signal(SIGTERM, SIG_DFL);
   neap_free(runtime);
+  if (fflush(stdout) != 0 || ferror(stdout)) {
+    fprintf(stderr, "neap: cannot write standard output\n");
+    if (exit_code == 0) exit_code = EXIT_SCRIPT_ERROR;
+  }
   return exit_code;
 }

@@ -20,6 +20,9 @@ void np_http_free(struct np_http *h);
 
 enum { DEFAULT_HOG_MS = 100 };
 
+/* Where simulated time begins: 1 January 2026, 00:00 UTC. */
+#define VIRTUAL_EPOCH (UINT64_C(1767225600) * NP_NS_PER_S)
+
 struct neap {
   struct np_rt rt;
   neap_options options;
@@ -39,7 +42,7 @@ const char *neap_last_error(const neap_t *rt) {
 }
 
 int neap_was_cancelled(const neap_t *rt) {
-  return rt->was_cancelled;
+  return rt->was_cancelled || rt->cancel_asked;
 }
 
 static void set_last_error(neap_t *n, const char *text) {
@@ -131,7 +134,8 @@ static void read_options(neap_t *n, const neap_options *options) {
   rt->seed = n->options.seed ? n->options.seed : np_rng_entropy() >> 12;
   np_rng_seed(&rt->rng, rt->seed, 0);
   np_clock_init(&rt->clock);
-  if (n->options.virtual_time) np_clock_set_virtual(&rt->clock, true, 0);
+  if (n->options.virtual_time)
+    np_clock_start_virtual(&rt->clock, VIRTUAL_EPOCH);
 }
 
 neap_t *neap_new(const neap_options *options) {
@@ -202,6 +206,8 @@ static int start(neap_t *n, struct start *s) {
   if (n->rt.sched.alive_count == 0) {
     n->rt.sched.root->cancelled = false;
     n->failed = n->was_cancelled = false;
+    free(n->last_error);
+    n->last_error = NULL;
   }
   if (lua_cpcall(L, start_script, s) == 0) return 0;
   set_last_error(n, lua_tostring(L, -1));
@@ -210,6 +216,10 @@ static int start(neap_t *n, struct start *s) {
 }
 
 int neap_run_file(neap_t *rt, const char *path, int argc, char *const *argv) {
+  if (!path) {
+    set_last_error(rt, "neap_run_file: no path");
+    return -1;
+  }
   return start(
       rt, &(struct start){.n = rt, .path = path, .argc = argc, .argv = argv});
 }

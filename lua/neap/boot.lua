@@ -40,7 +40,12 @@ end)
 ---@return string
 return function(err)
   err = errors.wrap(err)
-  local text = ("%s (kind: %s)"):format(tostring(err.message), tostring(err.kind))
+  local message, cause = tostring(err.message), rawget(err, "cause")
+  if err.kind == "internal" and type(cause) == "table" and not (getmetatable(cause) or {}).__tostring then
+    -- A plain table was raised: its address would say nothing.
+    message = type(cause.message) == "string" and cause.message or require "neap.cli.inspect".inspect(cause)
+  end
+  local text = ("%s (kind: %s)"):format(message, tostring(err.kind))
   if rawget(err, "traceback") then text = text .. "\n" .. err.traceback end
   return text
 end

@@ -18,6 +18,10 @@ void np_clock_init(struct np_clock *c) {
   *c = (struct np_clock){0};
 }
 
+void np_clock_start_virtual(struct np_clock *c, uint64_t wall_ns) {
+  *c = (struct np_clock){.is_virtual = true, .wall_base_ns = wall_ns};
+}
+
 uint64_t np_clock_now(const struct np_clock *c) {
   if (c->is_virtual) return c->frozen_ns;
   return np_clock_machine() + (uint64_t)c->offset_ns;

@@ -20,6 +20,8 @@ struct np_clock {
 
 /* Starts real; now counts from the machine's monotonic clock. */
 void np_clock_init(struct np_clock *c);
+/* A virtual clock whose now is 0 and whose wall time is wall_ns. */
+void np_clock_start_virtual(struct np_clock *c, uint64_t wall_ns);
 /* Switches the mode. Going virtual keeps now where it is; wall_ns sets the wall
  * time of that instant (0: the real one). */
 void np_clock_set_virtual(struct np_clock *c, bool on, uint64_t wall_ns);

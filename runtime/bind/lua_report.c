@@ -18,7 +18,8 @@ static void push_place(lua_State *L, lua_State *co) {
   lua_Debug ar;
   for (int level = 0; lua_getstack(co, level, &ar); level++) {
     if (!lua_getinfo(co, "Sl", &ar) || ar.currentline < 0) continue;
-    if (strncmp(ar.source, "@neap/", 6) == 0 || ar.source[0] == '=') continue;
+    if (strncmp(ar.source, "@neap/", 6) == 0 || strcmp(ar.source, "=neap") == 0)
+      continue;
     lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
     return;
   }

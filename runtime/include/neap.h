@@ -38,8 +38,9 @@ enum neap_log_level {
 };
 
 typedef struct neap_options {
-  int virtual_time; /* 1: time jumps to the next deadline when nothing is
-                       ready and nothing real is under way */
+  int virtual_time; /* 1: time begins at 0 (1 January 2026) and jumps to the
+                       next deadline when nothing is ready and nothing real
+                       is under way */
   uint64_t seed;    /* of jitter and math.random; 0: from the system */
   uint64_t hog_ns;  /* a task that runs longer without waiting is logged with
                        its traceback; 0: 100 ms */
