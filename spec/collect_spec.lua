@@ -205,6 +205,15 @@ describe("neap.imap", function()
     assert.same({ 1, 2, 3, 4, 5, 6 }, got)
   end)
 
+  it("raises a worker's error from the loop, where it can be caught", function()
+    local ok, err = pcall(function()
+      for _ in neap.imap(function() return 1 end, function() error "of the worker" end) do error "no item" end
+    end)
+    assert.is_false(ok)
+    assert.matches("of the worker", tostring(err))
+    neap.sleep(1)
+  end)
+
   it("ends its workers with the scope in which a loop was left early", function()
     local working = 0
     local function endless() return true end

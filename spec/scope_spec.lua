@@ -3,6 +3,23 @@ local neap = require "neap"
 local function ns_since(start) return math.floor((neap.now() - start) * 1e9 + 0.5) end
 local function settle() for _ = 1, 3 do neap.sleep(0) end end
 
+describe("the first error of a scope", function()
+  local neap = require "neap"
+
+  it("is the body's when a task fails only because of it", function()
+    local ok, err = pcall(neap.scope, function(s)
+      s:spawn(function()
+        pcall(neap.sleep, 1)
+        error "clean-up"
+      end)
+      neap.sleep(0.01)
+      error "first"
+    end)
+    assert.is_false(ok)
+    assert.matches("first$", tostring(err))
+  end)
+end)
+
 describe("a scope", function()
   it("returns what its function returned, once all children have ended", function()
     local start = neap.now()

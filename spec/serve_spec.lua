@@ -43,6 +43,21 @@ describe("a server #real", function()
     end)
   end
 
+  serves("goes on when a task that a handler has spawned fails after the answer", function()
+    local heard
+    local port = start(function()
+      neap.spawn(function()
+        neap.sleep(0.01)
+        error "in the background"
+      end)
+      return 200, "answered"
+    end, { on_error = function(_, err) heard = tostring(err) end })
+    assert.equal("answered", raw.fetch(port, "GET", "/").body)
+    neap.sleep(0.05)
+    assert.matches("in the background", heard)
+    assert.equal(200, raw.fetch(port, "GET", "/").status)
+  end)
+
   serves("answers with the status, body and headers that the handler returns", function()
     local port = start(function() return 201, "made", { ["X-Answer"] = "42", ["X-Many"] = { "a", "b" } } end)
     local res = raw.fetch(port, "GET", "/")

@@ -2,6 +2,26 @@ local neap = require "neap"
 
 local function ns_since(start) return math.floor((neap.now() - start) * 1e9 + 0.5) end
 
+describe("a timeout that its body swallows", function()
+  local neap = require "neap"
+
+  it("still returns nil and kind timeout", function()
+    local result, err = neap.timeout(1, function()
+      pcall(neap.sleep, 5)
+      return "swallowed"
+    end)
+    assert.is_nil(result)
+    assert.equal("timeout", err.kind)
+  end)
+
+  it("leaves the results of a body that no wait has told", function()
+    assert.equal("late", neap.timeout(1, function()
+      neap.shield(neap.sleep, 5)
+      return "late"
+    end))
+  end)
+end)
+
 describe("neap.timeout", function()
   it("passes arguments in and results out when there is time enough", function()
     local start = neap.now()

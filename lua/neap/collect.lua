@@ -178,8 +178,9 @@ end
 --- Ends the stream however feeding it ended.
 local function run_feeder(state, ...)
   local ok, err = xpcall(feed, core.note_traceback, state, ...)
+  -- Not raised here: it is the loop's error, and raised there.
+  if not ok then state.err = errors.wrap(err) end
   state.finished:close()
-  if not ok then error(err, 0) end
 end
 
 --- Streams: an iterator of `index, result, err` over the items that `iterator`
@@ -204,14 +205,13 @@ function M.imap(iterator, fn, opts)
     reading = flow.semaphore(1),
     finished = flow.queue {},
   }
-  local feeder = core.spawn_background(run_feeder, state, iterator, fn, opts)
+  core.spawn_background(run_feeder, state, iterator, fn, opts)
   local function take() return (state.finished:get()) end
   if opts.ordered then take = reorder(take) end
   return function()
     local done = take()
     if not done then
-      local _, err = feeder:await()
-      if err then error(err, 0) end
+      if state.err then error(state.err, 0) end
       return nil
     end
     state.alive:release()

@@ -20,6 +20,9 @@ end
 --- over results, a cancel from outside over everything, the first failure over
 --- the cancellations that it caused.
 local function close(s, timeout, collect, ok, ...)
+  -- A child's error counts only if it came before the body's: what follows may
+  -- be its consequence.
+  local child_first = s:failed()
   if not ok then s:cancel() end
   s:wait()
   local reason, failures, cancelled_outside, cut = s:leave()
@@ -27,13 +30,14 @@ local function close(s, timeout, collect, ok, ...)
     if failures and not collect then error(failures[1], 0) end
     -- The children were cut off: what the body returned is not the whole of it.
     if cut and cancelled_outside then error(cancelled_error(), 0) end
-    if cut == "expired" then return nil, timeout_error(timeout) end
+    -- A wait was told so, whatever the body made of it.
+    if cut == "expired" or reason == "expired" then return nil, timeout_error(timeout) end
     if collect then return (...), failures end
     return ...
   end
   local err = ...
   if not errors.is(err, "cancelled") then
-    error(failures and not collect and failures[1] or err, 0)
+    error(child_first and not collect and failures[1] or err, 0)
   end
   if failures and not collect then error(failures[1], 0) end
   if cancelled_outside or not reason then error(err, 0) end

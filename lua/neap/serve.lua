@@ -96,7 +96,8 @@ end
 --- it is a 500; in the middle of one the connection is broken off, lest the client
 --- take half an answer for a whole one.
 local function send_error(server, request, err)
-  local broken = request.responded
+  local writer = rawget(request, "writer")
+  local broken = writer and not writer.closed
   if server.options.on_error then
     ask_on_error(server, request, err, broken)
   else
@@ -109,8 +110,18 @@ local function send_error(server, request, err)
   end
 end
 
-local function answer(server, request)
+local function run_handler(server, request)
   send(request, server.options.handler(request))
+end
+
+--- In a scope of its own: a task that the handler has spawned and that fails is
+--- this request's failure, not the server's. The answer goes out before such
+--- tasks have ended.
+local function answer(server, request)
+  scope.scope(function()
+    local ok, err = xpcall(run_handler, with_traceback, server, request)
+    if not ok then error(err, 0) end -- a table by now, with its traceback
+  end)
 end
 
 --- The task of one request.

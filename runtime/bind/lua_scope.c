@@ -79,7 +79,11 @@ static int l_leave(lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, s->failures); /* nil for no reference */
   luaL_unref(L, LUA_REGISTRYINDEX, s->failures);
   s->failures = LUA_NOREF;
-  lua_pushboolean(L, np_task_checkpoint(t) != NP_OK);
+  /* scope.lua passes an outer cancel on only if this scope was disturbed: then
+   * the outer one is told. */
+  bool disturbed = s->cut || s->delivered;
+  lua_pushboolean(L, disturbed ? np_task_checkpoint(t) != NP_OK
+                               : np_task_is_cancelled(t));
   if (!s->cut) return 3;
   lua_pushstring(L, s->expired ? "expired" : "cancelled");
   return 4;

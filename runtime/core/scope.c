@@ -125,7 +125,7 @@ int np_scope_wait_children(struct np_scope *s, struct np_task *t) {
   if (s->child_count == 0) return NP_OK;
   s->waiter = t;
   (void)np_task_park(t, &wait_children, s, NP_FOREVER);
-  if (np_task_checkpoint(t) != NP_OK) {
+  if (np_task_is_cancelled(t)) {
     s->cut = true;
     cancel_children(s);
   } else if (s->child_count == s->background_count) {

@@ -94,15 +94,25 @@ void np_task_cancel(struct np_task *t) {
   if (!shielded(t)) np_task_interrupt(t, NP_E_CANCELLED);
 }
 
-int np_task_checkpoint(struct np_task *t) {
-  for (struct np_scope *s = t->scope; s->owner == t; s = s->parent) {
-    if (s->cancelled) {
-      s->delivered = true;
-      return NP_E_CANCELLED;
-    }
-    if (s->shield) return NP_OK;
+/* The scope whose cancel reaches t's waits; home for a cancel of t itself. */
+static struct np_scope *cancelling_scope(const struct np_task *t) {
+  struct np_scope *s = t->scope;
+  for (; s->owner == t; s = s->parent) {
+    if (s->cancelled) return s;
+    if (s->shield) return NULL;
   }
-  return t->cancelled ? NP_E_CANCELLED : NP_OK;
+  return t->cancelled ? s : NULL;
+}
+
+bool np_task_is_cancelled(const struct np_task *t) {
+  return cancelling_scope(t) != NULL;
+}
+
+int np_task_checkpoint(struct np_task *t) {
+  struct np_scope *s = cancelling_scope(t);
+  if (!s) return NP_OK;
+  if (s->owner == t) s->delivered = true;
+  return NP_E_CANCELLED;
 }
 
 /* -- Birth ------------------------------------------------------------------
@@ -308,17 +318,22 @@ static void finish(struct np_task *t, lua_State *co) {
 /* -- Running ----------------------------------------------------------------
  */
 
+/* Called after the slice and before t is buried. */
 static void report_hog(struct np_task *t, lua_State *co, uint64_t slice_ns) {
-  const char *trace = "(the task has ended)";
+  const char *trace = "";
+  const struct np_site *site = np_sites_get(t->sched->sites, t->site);
+  bool suspended = lua_status(co) == LUA_YIELD;
   (void)lua_checkstack(co, 4);
-  if (lua_status(co) != 0) {
+  if (suspended) {
     luaL_traceback(co, co, NULL, 0);
     trace = lua_tostring(co, -1);
   }
   np_logf(t->sched->log, NP_LOG_WARN,
-          "a task held the loop for %.0f ms before this point\n%s",
-          (double)slice_ns / 1e6, trace);
-  if (lua_status(co) != 0) lua_pop(co, 1);
+          "a task held the loop for %.0f ms before %s (spawned at %s:%d)%s%s",
+          (double)slice_ns / 1e6, suspended ? "this wait" : "it ended",
+          site ? site->file : "the start", site ? site->line : 0,
+          suspended ? "\n" : "", trace);
+  if (suspended) lua_pop(co, 1);
 }
 
 static void end_slice(struct np_sched *s, struct np_task *t, lua_State *co) {

@@ -136,6 +136,8 @@ bool np_task_wake(struct np_task *t, np_token token, int status);
 void np_task_interrupt(struct np_task *t, int status);
 /* Cancels t: its current and every later wait raises, but inside a shield. */
 void np_task_cancel(struct np_task *t);
+/* Whether t must not wait any more; unlike a checkpoint it tells nobody. */
+bool np_task_is_cancelled(const struct np_task *t);
 /* NP_E_CANCELLED when t must not wait any more (see np_task_cancel), else
  * NP_OK. Every wait begins with it; bind.h's np_wait_begin does. */
 int np_task_checkpoint(struct np_task *t);

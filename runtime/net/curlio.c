@@ -174,7 +174,11 @@ static void leave(struct np_transfer *t) {
   np_loop_release(io->loop);
   if (--shard->in_flight > 0) return;
   shard->idle_since_ns = np_loop_now(io->loop);
-  if (np_deadline(shard->idle_since_ns, shard->set->idle_ns) >= io->sweep_at_ns)
+  /* A sweep that is overdue does not count: a virtual clock, on which libuv's
+   * timer does not run, may have jumped past it. */
+  if (np_deadline(shard->idle_since_ns, shard->set->idle_ns) >=
+          io->sweep_at_ns &&
+      io->sweep_at_ns > shard->idle_since_ns)
     return;
   io->sweep_due = true;
   np_source_raise(&io->source);
@@ -252,8 +256,10 @@ static void serve_fd(struct np_fd *f) {
   int mask = (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
              (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0);
   /* With ERR alone libcurl 7.88 reports a failed send without looking; with IN
-   * it reads, and finds the rest of the answer or the true error. */
-  if (events & NP_FD_ERROR) mask |= CURL_CSELECT_IN | CURL_CSELECT_ERR;
+   * it reads, and finds the rest of the answer or the true error. One that only
+   * sends acts on OUT alone: without it the poll error would come for ever. */
+  if (events & NP_FD_ERROR)
+    mask |= CURL_CSELECT_IN | CURL_CSELECT_OUT | CURL_CSELECT_ERR;
   int fd = f->fd;
   struct np_fds *table = f->table;
   act(f->shard, fd, mask); /* f may be gone */
