@@ -27,18 +27,38 @@ local function request(id, question)
     id, quoted(model), quoted(system), quoted(question))
 end
 
-local out = assert(neap.fs.open(output, "w"))
-local number, written = 0, 0
-for line in neap.fs.lines(input) do
-  number = number + 1
-  if line:find "%S" then
-    local row = assert(neap.json.decode(line))
-    if type(row.question) ~= "string" then
-      error(('%s:%d: no "question" in this line'):format(input, number), 0)
-    end
-    assert(out:write(request(number, row.question)))
-    written = written + 1
-  end
+local function fail(code, message)
+  io.stderr:write("questions_to_batch: ", message, "\n")
+  neap.host.set_exit_code(code)
 end
-assert(out:close())
+
+-- Into a file beside the output, which gets its name only when it is whole.
+local function convert(part)
+  local out, err = neap.fs.open(part, "w")
+  if not out then return nil, err.message end
+  local number, written = 0, 0
+  for line in neap.fs.lines(input) do
+    number = number + 1
+    if line:find "%S" then
+      local row = neap.json.decode(line)
+      if type(row) ~= "table" or type(row.question) ~= "string" then
+        return nil, ('%s:%d: not a JSON object with a "question"'):format(input, number)
+      end
+      assert(out:write(request(number, row.question)))
+      written = written + 1
+    end
+  end
+  assert(out:close())
+  return written
+end
+
+if neap.fs.exists(output) then return fail(2, output .. " exists already") end
+local part = output .. ".part"
+local ok, written, message = pcall(convert, part)
+if not ok then written, message = nil, tostring(written) end
+if not written then
+  neap.fs.remove(part)
+  return fail(1, message)
+end
+assert(neap.fs.rename(part, output))
 print(("%d questions in %s"):format(written, output))

@@ -243,6 +243,19 @@ describe("neap batch #real", function()
       assert.equal(4, mock:stats().requests)
     end)
 
+    it("does not wait for another attempt: what was answered last is the result", function()
+      local mock = batch.mock("--error", "429:1,retry_after=60")
+      local process = start { "-i", batch.input(dir, 3), "-o", out, "--base-url", mock.url }
+      eventually(function() return mock:stats().requests == 3 end, "three requests")
+      neap.sleep(0.2)
+      process:kill "sigint"
+      assert.equal(130, process:wait().code)
+      local rows = batch.rows(out)
+      assert.equal(3, #rows)
+      for _, row in ipairs(rows) do assert.equal(429, row.response.status_code) end
+      assert.matches("retries   0", process.err)
+    end)
+
     it("twice ends at once; what was written stays whole", function()
       local mock = batch.mock("--hang", "1")
       local process = start { "-i", batch.input(dir, 100), "-o", out, "--base-url", mock.url, "-c", "4" }

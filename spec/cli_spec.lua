@@ -142,6 +142,13 @@ neap.sleep(10)]]
     end)
   end)
 
+  it("runs a script from a pipe", function()
+    local result = child.start_program("/bin/sh", {
+      "-c", [[echo "print('piped', ...)" | "$NEAP" /dev/stdin x]],
+    }, { env = { NEAP = require "neap".host.exe_path() } }):wait()
+    assert.same({ 0, "piped\tx\n" }, { result.code, result.out })
+  end)
+
   describe("sim", function()
     it("runs an hour in no time and ends with one line on stderr", function()
       local path = script "local neap = require 'neap' neap.sleep(3600) print(neap.now() == 3600, ...)"

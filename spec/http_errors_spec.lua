@@ -78,6 +78,21 @@ describe("a server that breaks off #real", function()
     assert.is_true(seen.send)
   end)
 
+  it("during a streamed upload ends it at once, by a reset or an end", function()
+    for _, how in ipairs { "reset", "close" } do
+      for _ = 1, 3 do
+        local server = serve { head = function(c) c[how](c) end }
+        local n = 0
+        local res, err = client_of(server):post("/", { timeout = 20, body = function()
+          n = n + 1
+          if n <= 500 then return ("x"):rep(100000) end
+        end })
+        assert.is_nil(res)
+        assert.truthy(err.kind == "send" or err.kind == "receive", tostring(err))
+      end
+    end
+  end)
+
   it("inside the head gives kind 'receive'", function()
     for _, way in ipairs { "reset", "close" } do
       local server = serve(function(c)

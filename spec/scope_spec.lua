@@ -4,8 +4,6 @@ local function ns_since(start) return math.floor((neap.now() - start) * 1e9 + 0.
 local function settle() for _ = 1, 3 do neap.sleep(0) end end
 
 describe("the first error of a scope", function()
-  local neap = require "neap"
-
   it("is the body's when a task fails only because of it", function()
     local ok, err = pcall(neap.scope, function(s)
       s:spawn(function()

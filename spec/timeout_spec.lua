@@ -3,8 +3,6 @@ local neap = require "neap"
 local function ns_since(start) return math.floor((neap.now() - start) * 1e9 + 0.5) end
 
 describe("a timeout that its body swallows", function()
-  local neap = require "neap"
-
   it("still returns nil and kind timeout", function()
     local result, err = neap.timeout(1, function()
       pcall(neap.sleep, 5)

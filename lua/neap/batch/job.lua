@@ -77,6 +77,7 @@ function M.new(parts, opts)
     client = parts.client, reader = parts.reader, writer = parts.writer, options = opts,
     stats = new_stats(), stopping = false, aborted = false,
     window = flow.semaphore(opts.concurrency),
+    running = {}, -- task -> item
     -- Differs between runs: a server that remembers idempotency keys must not
     -- answer today's job with yesterday's results.
     run_id = ("%08x%08x"):format(core.random() * 2 ^ 32, core.random() * 2 ^ 32),
@@ -84,9 +85,11 @@ function M.new(parts, opts)
   self.retry = retry.new {
     max_attempts = opts.max_attempts,
     backoff = M.BACKOFF,
-    on_retry = function()
+    retry_on = function(...) return not self.stopping and retry.default_retry_on(...) end,
+    on_retry = function(event)
       self.stats.retries = self.stats.retries + 1
       self.stats.waiting = self.stats.waiting + 1
+      self.running[core.current()].last = event
     end,
   }
   return self
@@ -97,6 +100,7 @@ function Job:send(item)
   local stats = self.stats
   item.attempts = (item.attempts or 0) + 1
   if item.attempts > 1 then stats.waiting = stats.waiting - 1 end
+  item.last = nil
   local began, url = core.now(), M.join(self.options.base_url, item.url)
   local res, err = self.client:request {
     method = item.method,
@@ -121,7 +125,19 @@ end
 
 -- The line for an item that ran; its outcome is in the counts once written.
 function Job:run_item(item)
-  local res, err = self.retry:call(self.send, self, item)
+  local task = core.current()
+  self.running[task] = item
+  local res, err = scope.scope(function(s)
+    item.scope = s
+    return self.retry:call(self.send, self, item)
+  end)
+  self.running[task] = nil
+  if item.last then
+    -- Stopped while it waited to try again: what it has must do.
+    self.stats.waiting = self.stats.waiting - 1
+    self.stats.retries = self.stats.retries - 1
+    res, err = item.last.result, item.last.err
+  end
   if res then return result.answer(item, res), res.status end
   return result.failure(item, err.kind, err.message), err.kind
 end
@@ -184,9 +200,14 @@ function Job:run()
   self.scope = nil
 end
 
---- Takes nothing more; what is in flight is finished. Safe to call at any time.
+--- Takes nothing more; attempts under way are finished, but none is repeated:
+--- what waits to try again takes the answer or error that it has. Safe to call at
+--- any time.
 function Job:stop()
   self.stopping = true
+  for _, item in pairs(self.running) do
+    if item.last then item.scope:cancel() end
+  end
   if self.taker then self.taker:cancel() end
 end
 

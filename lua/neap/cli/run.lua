@@ -30,18 +30,21 @@ function M.load(path)
     chunk, message = loadstring((source:gsub("^#[^\n]*", "")), "=stdin")
   else
     local file, reason = io.open(path, "rb")
-    -- Opening a directory works on Linux, reading it does not.
-    local readable, read_reason = file, reason
+    local source
     if file then
-      readable, read_reason = file:read(0), select(2, file:read(1))
-      if readable == nil and read_reason == nil then readable = "" end
+      -- Once: a pipe cannot be read again. A folder opens, but does not read.
+      source, reason = file:read "*a"
+      if source == "" then
+        local _, failure = file:read(1)
+        if failure then source, reason = nil, failure end
+      end
       file:close()
     end
-    if not readable then
-      local text = tostring(read_reason):gsub("^" .. path:gsub("%p", "%%%0") .. ": ", "")
+    if not source then
+      local text = tostring(reason):gsub("^" .. path:gsub("%p", "%%%0") .. ": ", "")
       return nil, ("cannot open '%s': %s"):format(path, text), EXIT_USAGE
     end
-    chunk, message = loadfile(path)
+    chunk, message = loadstring(source, "@" .. path)
   end
   if not chunk then return nil, (message:gsub("\n", " ")), EXIT_SCRIPT end
   return chunk
