@@ -12,8 +12,9 @@ local M = {
   usage = "neap sim [--seed N] script.lua [args]",
   details = [[
 Time jumps to the next deadline whenever nothing is ready, so an hour of waiting
-takes no time. Equal seeds give equal runs. There is no network. The last line
-on standard error says how much virtual and real time went by.]],
+takes no time. It begins at 0, on 1 January 2026. Equal seeds give equal draws;
+the order of pairs, and os.time, are still the machine's. There is no network.
+The last line on standard error says how much virtual and real time went by.]],
   options = {
     { name = "seed", short = "s", type = "integer", min = 0, max = 2 ^ 53, default = 1, metavar = "N",
       help = "seed of all randomness" },
