@@ -13,7 +13,7 @@ local M = {
   details = [[
 Time jumps to the next deadline whenever nothing is ready, so an hour of waiting
 takes no time. It begins at 0, on 1 January 2026. Equal seeds give equal draws;
-the order of pairs, and os.time, are still the machine's. There is no network.
+the order of pairs and Lua's own clock are still the machine's. No network.
 The last line on standard error says how much virtual and real time went by.]],
   options = {
     { name = "seed", short = "s", type = "integer", min = 0, max = 2 ^ 53, default = 1, metavar = "N",
