@@ -34,7 +34,7 @@ end
 
 -- Into a file beside the output, which gets its name only when it is whole.
 local function convert(part)
-  local out, err = neap.fs.open(part, "w")
+  local out, err = neap.fs.open(part, "wx") -- never over a file that is there
   if not out then return nil, err.message end
   local number, written = 0, 0
   for line in neap.fs.lines(input) do
@@ -54,6 +54,7 @@ end
 
 if neap.fs.exists(output) then return fail(2, output .. " exists already") end
 local part = output .. ".part"
+if neap.fs.exists(part) then return fail(2, part .. " exists already") end
 local ok, written, message = pcall(convert, part)
 if not ok then written, message = nil, tostring(written) end
 if not written then
