@@ -109,12 +109,13 @@ describe("neap repl #real", function()
   describe("on a terminal", function()
     local folder, process
 
-    --- A repl on a pseudo-terminal, which `script` makes.
+    --- A repl on a pseudo-terminal, which `script` makes. `exec`, because a shell
+    --- that stays in between would end of the ctrl-c itself.
     before_each(function()
       local history
       history, folder = child.file("history", "'from history'\n")
       process = child.start_program("script",
-        { "-qfec", require("neap.core").host.exe_path() .. " repl", "/dev/null" },
+        { "-qfec", "exec " .. require("neap.core").host.exe_path() .. " repl", "/dev/null" },
         { stdin = true, env = { NEAP_HISTORY = history, TERM = "xterm" } })
       process:wait_for "> "
     end)
