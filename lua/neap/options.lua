@@ -9,6 +9,7 @@ local M = {}
 ---@field min? number
 ---@field max? number
 ---@field above? number exclusive lower bound
+---@field infinite? boolean math.huge passes for an integer
 ---@field one_of? any[] the accepted values
 ---@field fields? table<string, neap.OptionSpec> for a nested table
 ---@field unit? string
@@ -53,8 +54,9 @@ function M.nearest(name, known)
   if best and best_distance <= math.max(1, math.floor(#name / 3)) then return best end
 end
 
-local function has_type(value, accepted)
-  local t = type(value)
+local function has_type(value, spec)
+  local t, accepted = type(value), spec.type
+  if spec.infinite and value == math.huge then return true end
   for name in accepted:gmatch "[%w]+" do
     if name == t or name == "any" then return true end
     if name == "integer" and t == "number" and value % 1 == 0 then return true end
@@ -63,7 +65,7 @@ local function has_type(value, accepted)
 end
 
 local function check_value(where, value, spec, level)
-  if not has_type(value, spec.type) then
+  if not has_type(value, spec) then
     local got = type(value)
     if got == "number" and spec.type:find("integer", 1, true) then got = tostring(value) end
     error(("%s must be %s, got %s"):format(where, (spec.type:gsub("|", " or ")), got), level + 1)

@@ -1,0 +1,166 @@
+---@meta
+-- Made from lua/neap/schema by docs/generate.lua: do not edit.
+
+---@class neap.policy.standard.Options
+---@field name? string what it is called in telemetry ("policy")
+---@field client? table a `neap.http.client`: the policy then has `request`, `get`, `post`, `put`, `patch`, `delete`, `head`
+---@field account? string whose limits these are: part of the key of adaptive limits
+---@field deadline? number|table|boolean s; `neap.deadline`, or its seconds; default: none
+---@field fallback? table|function|boolean `neap.fallback`, or its function; default: none
+---@field cache? table|boolean `neap.cache`; default: none
+---@field retry? table|boolean `neap.retry` (true)
+---@field budget? table|boolean `neap.retry_budget` of the retries and of the hedges (true)
+---@field throttle? table|boolean `neap.throttle` (false)
+---@field hedge? table|boolean `neap.hedge`; only for calls that may be sent twice (false)
+---@field router? table|boolean `neap.router`: the function gets the endpoint first; not with `client` (false)
+---@field breaker? table|boolean `neap.circuit_breaker` (false)
+---@field adaptive? table|boolean `neap.adaptive`; not beside `bulkhead` (true)
+---@field bulkhead? table|number|boolean `neap.bulkhead`, or its limit: a fixed limit instead of an adaptive one (false)
+---@field limiter? userdata|table|boolean a `neap.rate_limiter`, its options, or a `neap.pace` (false)
+---@field amounts? function as in `neap.pace`
+---@field actual? function as in `neap.pace`
+
+---@class neap.retry.Options
+---@field max_attempts? integer calls; calls, the first included; `math.huge` for no limit (3)
+---@field backoff? neap.retry.Backoff|function how long to wait; a function `(attempt, err) -> seconds` gets the number of the attempt that failed
+---@field retry_on? function `(result, err, attempt) -> boolean`: true means failed, try again
+---@field respect_retry_after? boolean wait at least as long as the server asks (true)
+---@field max_retry_after? number s; a longer hint gives up, or parks (120)
+---@field park? boolean wait out hints above `max_retry_after` too: the call leaves its permit and re-enters at the head (false)
+---@field deadline? number s; for the whole call, waits included; no wait begins that would overrun it
+---@field budget? table a `neap.retry_budget`, or its options; without one retries are not counted
+---@field nested? boolean loop even though another retry is around this one; else only the outer one repeats (false)
+---@field on_retry? function `(event)` before each wait: attempt, wait, hint, parked, result, err
+---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
+
+---@class neap.retry.Backoff
+---@field kind? "exponential"|"linear"|"fixed" bound before retry n: base * factor^(n-1), base * n, or base ("exponential")
+---@field base? number s; the bound of the first wait (0.5)
+---@field factor? number the bound grows by it with every attempt (exponential) (2)
+---@field max? number s; the bound stops there (20)
+---@field jitter? "full"|"equal"|"decorrelated"|"none" how the wait is drawn below the bound ("full")
+
+---@class neap.retry_budget.Options
+---@field form? "bucket"|"finagle"|"envoy"|"grpc"|"aws" the rule by which retries are earned and spent ("bucket")
+---@field name? string shares one budget within the runtime; `neap.retry_budget{ name = ... }` alone gets the one that is there
+---@field per_call? number tokens; bucket: earned when a call starts; default: 0.1, or 0 beside `per_success`
+---@field per_success? number tokens; bucket: earned when an attempt succeeds; default: 0
+---@field cap? number tokens; bucket: it holds no more than that; a retry costs 1 (5)
+---@field initial? number tokens; bucket: what it holds at first; default: `cap`
+---@field needs? "more_than_one"|"at_least_one" bucket: what must be there for a retry that costs 1 ("more_than_one")
+---@field ratio? number share; finagle: retries per call; envoy: retries under way per attempt under way (0.2)
+---@field min_per_second? number 1/s; finagle: retries that are always allowed, for clients with few calls (10)
+---@field ttl? number s; finagle: what was earned or spent is forgotten after it (10)
+---@field min_concurrency? integer retries; envoy: retries under way that are always allowed (3)
+---@field max_tokens? number tokens; grpc: full, and at first; a failure takes 1; retries go on above half of it (10)
+---@field token_ratio? number tokens; grpc: earned by a success; three decimals count (0.1)
+---@field quota? number tokens; aws: full, and at first (500)
+---@field retry_cost? number tokens; aws: the price of a retry or a hedge (5)
+---@field timeout_cost? number tokens; aws: the price of a retry after a timeout (10)
+---@field throttle_cost? number tokens; aws: the price of a retry after a 429 (5)
+---@field success_refund? number tokens; aws: given back by a first attempt that succeeds; a retry that succeeds gives back its price (1)
+
+---@class neap.throttle.Options
+---@field k? number calls let through for each one accepted; nearer to 1 rejects more here and less there (2)
+---@field window? number s; how far back calls count; longer than any call takes (120)
+---@field min_requests? integer calls; no rejections below so many calls in the window (0)
+---@field max_rejection? number share; the probability goes no higher (1)
+---@field accepted? function `(result, err) -> boolean`: the upstream took the call; default: it was not throttled (429), overloaded (503, 529) or failed (408, other 5xx, no connection, timeout)
+---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
+
+---@class neap.hedge.Options
+---@field delay? number s; send the next copy when the last one has been under way so long; 0 sends all at once; default: the live `percentile`
+---@field percentile? number share; send it when so many of the recent calls had ended; default: 1 - `max_extra_load`, so 0.99, and at least 0.5
+---@field max_hedges? integer copies; copies of one call besides the first (1)
+---@field max_extra_load? number share; copies per call in the long run: every call earns it, every copy spends 1 (0.01)
+---@field burst? number copies; copies saved up at most (10)
+---@field min_delay? number s; the live delay is never shorter (0.001)
+---@field warmup? integer calls; measured calls before the percentile is trusted; until then nothing is hedged (100)
+---@field window? number s; the percentile is that of the last one to one and a half windows, or of the last one to three times `warmup` calls where that is longer (30)
+---@field hedge_on? function `(result, err) -> boolean`: a failure after which the next copy is sent at once; default: what neap.retry would repeat, but for refusals (429, 503, 529)
+---@field eligible? function `(call, ...) -> boolean`: whether this call may be hedged; default: all
+---@field budget? table a `neap.retry_budget`, or its options: every copy must be allowed by it too
+---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
+
+---@class neap.router.Options
+---@field endpoints table an array of tables, which the called function gets as its first argument: `name` (default: `model`), `group` (default: `model`), `weight` (1; 0 gets no calls), `order` (1; the lowest one that has an endpoint left is used), `policy` (runs inside), and whatever else you like
+---@field strategy? "weighted"|"round_robin"|"least_busy"|"order" among the endpoints of the same `order`: smooth weighted round robin, the same without weights, the fewest calls under way for its weight, or the first one of the list ("weighted")
+---@field weights? table weights by the endpoints' names, over those that the endpoints have: the way to change them in use ({})
+---@field group? string|function which group calls are for, or `(...) -> group` of a call's arguments; default: `model` of the first argument that is a table, if any. A call for no group may go to every endpoint
+---@field fallbacks? table group -> array of groups that are tried in this order when no endpoint of its own is left ({})
+---@field max_failovers? integer endpoints; further endpoints that a call is tried at; each endpoint at most once (5)
+---@field failover_on? function `(result, err) -> boolean`: whether another endpoint is tried; default: what neap.retry would repeat
+---@field cooldown? number s; an endpoint that answered 429 without a hint, or failed too often, gets no calls for so long; a hint of the server takes its place (5)
+---@field allowed_fails? integer failures; more of them within `fails_window` are too often (3)
+---@field fails_window? number s; failures are counted for so long after the first one (60)
+---@field ejection? neap.router.Ejection outliers are taken out for longer and longer
+---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
+
+---@class neap.router.Ejection
+---@field consecutive_failures? integer failures; so many in a row eject an endpoint (5)
+---@field failure_rate? number share; so many of an interval's calls failing eject it (0.85)
+---@field min_calls? integer calls; in an interval, before its rate means anything (50)
+---@field interval? number s; rates are looked at so often; each interval in service takes one off the count of ejections (10)
+---@field base_time? number s; the n-th ejection lasts n times as long (30)
+---@field max_time? number s; but no longer than this (300)
+---@field max_percent? number %; of the endpoints may be ejected at a time, and one in any case; 0: none (50)
+
+---@class neap.pace.Options
+---@field limiter userdata|table a `neap.rate_limiter`, or its options
+---@field amounts? function `(...) -> amounts`: what to reserve for the call's arguments; default: one request
+---@field actual? function `(result, err, ...) -> amounts`: what was used; default: the result's `usage`, nothing but the request for one that was refused, all of it when nobody knows
+---@field observe? boolean re-base the limiter by each response's rate-limit headers (true)
+---@field timeout? number s; longest wait for the turn; then `nil, err` of kind "queue_timeout", phase "pace"
+---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
+
+---@class neap.batcher.Options
+---@field run function `(items, key) -> results[, errors] | nil, err`: sends one batch; results and errors by the item's index
+---@field max_size? integer items; a batch of so many is sent at once (100)
+---@field max_delay? number s; a batch is sent so long after its first item; 0: with whatever else is submitted in the same turn of the loop; `math.huge`: never for its age (0.1)
+---@field max_weight? number a batch never weighs more, unless a single item does: that one is sent alone; needs `weight`
+---@field weight? function `(item) -> number` of at least 0: tokens, bytes; needs `max_weight`
+---@field group_by? function `(item) -> key`: only items with equal keys (strings, numbers) share a batch
+---@field concurrency? integer batches; batches under way at the same time; one that must wait takes in further items until it is full; default: no limit
+---@field max_waiting? integer items; items that wait to be sent; beyond it `nil, err` of kind "queue_full"; default: no limit
+---@field name? string in events, errors and reports; default "batcher"
+
+---@class neap.map_chunks.Options
+---@field size? integer items; items in a chunk (100)
+---@field concurrency? integer items; items of a chunk at the same time; default: the whole chunk
+---@field pause? number s; rest between two chunks (0)
+---@field on_chunk? function `(chunk)` after each chunk: `index`, `first` and `last` item, `items`, `results`, `errors`, `seconds`
+---@field keep? boolean false: results are not kept, only handed to `on_chunk`; the number of items is returned (true)
+---@field on_error? "cancel"|"collect" what a raised error does, as in neap.map ("cancel")
+
+---@class neap.cache.Options
+---@field ttl? number s; how long a result is fresh; `math.huge`: until it must make room (300)
+---@field max_entries? integer count; in memory; beyond it the least recently used goes (1024)
+---@field max_bytes? number bytes; in memory, keys and values; beyond it the least recently used goes, and what is larger is not kept (104857600)
+---@field singleflight? boolean callers that want a key while it is being computed wait for that one call (true)
+---@field negative_ttl? number s; how long a failure (`nil, err`, or a status from 400 up) is kept; default: not at all
+---@field stale_while_revalidate? number s; how long after its time a result is still answered at once, while one call in the background renews it (0)
+---@field key? function `key(...)` of the call's arguments: a string, or nil for a call that passes by the cache; default: made of the function and its arguments
+---@field cacheable? function `cacheable(result, err)`: whether it may be kept; default: results that are not streams, and failures that are not our own doing
+---@field store? table a `neap.cache.file` behind the memory; default: none
+---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
+
+---@class neap.cache.file.Options
+---@field max_entries? integer count; beyond it the least recently used goes; each takes about 200 bytes of memory (1000000)
+---@field max_bytes? number bytes; keys and values that are alive; the file may be larger by what is garbage (1073741824)
+---@field garbage? number share; the file is written anew when that share of it is garbage (0.5)
+---@field min_compact? number bytes; a file smaller than that is left as it is (65536)
+---@field sync? boolean wait for the disk after each write: a power cut then loses nothing that was kept; a killed process loses nothing either way (false)
+
+---@class neap.llm.Options
+---@field base_url? string the endpoints' paths are appended to it ("https://api.openai.com/v1")
+---@field api_key? string sent as a bearer token, to `base_url` only; it never stands in a text
+---@field api_key_env? string the environment variable that is read when there is no `api_key` ("OPENAI_API_KEY")
+---@field organization? string sent as OpenAI-Organization
+---@field model? string for requests that name none
+---@field client? table a `neap.http.client`, or its options
+---@field policy? table a `neap.policy` or a single one, or options of `neap.policy.standard`, whose `amounts` and `actual` are then neap.llm's; default: one attempt
+---@field timeout? number|table s; of one attempt, as in the http client: a number is the total (600)
+---@field headers? table sent with every request ({})
+---@field idempotency? boolean send an Idempotency-Key, one a call, the same at every attempt: failed attempts count as replay-safe (true)
+---@field expected_output? number tokens; what an answer without `max_tokens` is estimated to take until answers have come (256)
+---@field output_window? integer answers; later it is the average of about so many last ones (50)

@@ -1,0 +1,20 @@
+return {
+  name = "neap.map_chunks",
+  about = "Works through a long list or an iterator chunk by chunk: the next one begins when the last one has ended.",
+  options = {
+    { "size", type = "integer", min = 1, default = 100, unit = "items", doc = "items in a chunk",
+      source = "the article's batch_process (100)" },
+    { "concurrency", type = "integer", min = 1, unit = "items",
+      doc = "items of a chunk at the same time; default: the whole chunk", source = "neap.map" },
+    { "pause", type = "number", min = 0, default = 0, unit = "s",
+      doc = "rest between two chunks", source = "neap" },
+    { "on_chunk", type = "function",
+      doc = "`(chunk)` after each chunk: `index`, `first` and `last` item, `items`, `results`, `errors`, `seconds`",
+      source = "the article's batch_process prints its progress" },
+    { "keep", type = "boolean", default = true,
+      doc = "false: results are not kept, only handed to `on_chunk`; the number of items is returned",
+      source = "neap" },
+    { "on_error", type = "string", one_of = { "cancel", "collect" }, default = "cancel",
+      doc = "what a raised error does, as in neap.map", source = "neap.map" },
+  },
+}

@@ -1,0 +1,57 @@
+return {
+  name = "neap.retry_budget",
+  about = "How many retries and hedges may be sent: a share of the calls, however many of them fail. One object for "
+    .. "one client, or by `name` for everybody who asks for that name. An option of another form than the one chosen "
+    .. "raises.",
+  options = {
+    { "form", type = "string", one_of = { "bucket", "finagle", "envoy", "grpc", "aws" }, default = "bucket",
+      live = false, doc = "the rule by which retries are earned and spent", source = "neap" },
+    { "name", type = "string", live = false,
+      doc = "shares one budget within the runtime; `neap.retry_budget{ name = ... }` alone gets the one that is there",
+      source = "gRPC A6: one per server name" },
+
+    { "per_call", type = "number", min = 0, max = 1000, unit = "tokens", forms = { "bucket" },
+      doc = "bucket: earned when a call starts; default: 0.1, or 0 beside `per_success`",
+      source = "Brooker, retry_sim (0.1)" },
+    { "per_success", type = "number", min = 0, max = 1000, unit = "tokens", forms = { "bucket" },
+      doc = "bucket: earned when an attempt succeeds; default: 0",
+      source = "Brooker, Fixing retries with token buckets (2022)" },
+    { "cap", type = "number", min = 1, max = 1e6, default = 5, unit = "tokens", forms = { "bucket" },
+      doc = "bucket: it holds no more than that; a retry costs 1", source = "Brooker, retry_sim (5)" },
+    { "initial", type = "number", min = 0, max = 1e6, unit = "tokens", live = false, forms = { "bucket" },
+      doc = "bucket: what it holds at first; default: `cap`", source = "Brooker, retry_sim (full)" },
+    { "needs", type = "string", one_of = { "more_than_one", "at_least_one" }, default = "more_than_one",
+      forms = { "bucket" }, doc = "bucket: what must be there for a retry that costs 1",
+      source = "Brooker, retry_sim (more than 1)" },
+
+    { "ratio", type = "number", min = 0, max = 1000, default = 0.2, unit = "share", forms = { "finagle", "envoy" },
+      doc = "finagle: retries per call; envoy: retries under way per attempt under way",
+      source = "Finagle RetryBudget, Envoy retry_budget (20 %)" },
+    { "min_per_second", type = "number", min = 0, max = 1e6, default = 10, unit = "1/s", forms = { "finagle" },
+      doc = "finagle: retries that are always allowed, for clients with few calls",
+      source = "Finagle RetryBudget (10)" },
+    { "ttl", type = "number", min = 1, max = 60, default = 10, unit = "s", forms = { "finagle" },
+      doc = "finagle: what was earned or spent is forgotten after it", source = "Finagle RetryBudget (10, 1 to 60)" },
+
+    { "min_concurrency", type = "integer", min = 0, max = 1e6, default = 3, unit = "retries", forms = { "envoy" },
+      doc = "envoy: retries under way that are always allowed", source = "Envoy min_retry_concurrency (3)" },
+
+    { "max_tokens", type = "number", min = 1, max = 1000, default = 10, unit = "tokens", forms = { "grpc" },
+      doc = "grpc: full, and at first; a failure takes 1; retries go on above half of it",
+      source = "gRPC A6 (example 10, at most 1000)" },
+    { "token_ratio", type = "number", min = 0.001, max = 1000, default = 0.1, unit = "tokens", forms = { "grpc" },
+      doc = "grpc: earned by a success; three decimals count", source = "gRPC A6 (example 0.1)" },
+
+    { "quota", type = "number", min = 1, max = 1e6, default = 500, unit = "tokens", forms = { "aws" },
+      doc = "aws: full, and at first", source = "botocore, standard mode (500)" },
+    { "retry_cost", type = "number", min = 0, max = 1e6, default = 5, unit = "tokens", forms = { "aws" },
+      doc = "aws: the price of a retry or a hedge", source = "botocore, standard mode (5; mode 2.1: 14)" },
+    { "timeout_cost", type = "number", min = 0, max = 1e6, default = 10, unit = "tokens", forms = { "aws" },
+      doc = "aws: the price of a retry after a timeout", source = "botocore, standard mode (10)" },
+    { "throttle_cost", type = "number", min = 0, max = 1e6, default = 5, unit = "tokens", forms = { "aws" },
+      doc = "aws: the price of a retry after a 429", source = "botocore (5, also in mode 2.1)" },
+    { "success_refund", type = "number", min = 0, max = 1e6, default = 1, unit = "tokens", forms = { "aws" },
+      doc = "aws: given back by a first attempt that succeeds; a retry that succeeds gives back its price",
+      source = "botocore, standard mode (1)" },
+  },
+}
