@@ -1,7 +1,10 @@
 -- SPDX-License-Identifier: MIT
--- The programs of docs/guide.md and README.md run, and print what stands below.
--- A fence says what a program needs: "lua" virtual time, "lua real" real time,
--- "lua mock" a `neap mock` on port 8080 (here on any port).
+-- The programs of docs/guide.md, README.md and docs/api run, and print what stands
+-- below. A fence says what a program needs: "lua" virtual time, "lua real" real
+-- time, "lua mock" a `neap mock` on port 8080 (here on any port); "lua part" is
+-- a part of one and is not run.
+local lfs = require "lfs"
+
 local here = debug.getinfo(1, "S").source:match "^@(.*)$"
 local root = here:match "^(.*/)spec/[^/]*$" or "./"
 
@@ -18,7 +21,7 @@ local function programs_of(page)
       block.code = block.code .. line .. "\n"
     else
       local last = list[#list]
-      if block.info:find "^lua" then
+      if block.info:find "^lua" and block.info ~= "lua part" then
         block.last_line = number
         list[#list + 1] = block
       elseif block.info == "text" and last and block.line <= last.last_line + 2 then
@@ -57,7 +60,15 @@ local function with_mock(program)
   return assert(ok and printed, printed)
 end
 
-for _, page in ipairs { "docs/guide.md", "README.md" } do
+--- Every page with programs: path, whether what it prints must stand below.
+local pages = { { "docs/guide.md", true }, { "README.md", true } }
+for name in lfs.dir(root .. "docs/api") do
+  if name:find "%.md$" then pages[#pages + 1] = { "docs/api/" .. name, false } end
+end
+table.sort(pages, function(a, b) return a[1] < b[1] end)
+
+for _, entry in ipairs(pages) do
+  local page, exact = unpack(entry)
   describe(page, function()
     local programs = programs_of(page)
 
@@ -69,7 +80,8 @@ for _, page in ipairs { "docs/guide.md", "README.md" } do
         if program.info == "lua mock" then
           assert.truthy(with_mock(program):find "%S")
         else
-          assert.equal(program.output, run(program))
+          local printed = run(program)
+          if exact or program.output then assert.equal(program.output or "", printed) end
         end
       end)
     end

@@ -1,7 +1,7 @@
 local neap = require "neap"
 local core = require "neap.core"
 local errors = require "neap.error"
-local retry = require "neap.retry"
+local backoff = require "neap.policy.backoff"
 
 -- A function that returns what the list holds, one entry a call: { result, err }.
 local function script_of(list)
@@ -150,10 +150,10 @@ describe("neap.retry", function()
     end)
 
     it("spreads a hint by up to a tenth, at most a second", function()
-      assert.equal(5.25, retry.wait(1, 5, "full", function() return 0.5 end))
-      assert.near(101, retry.wait(1, 100, "full", function() return 0.999999 end), 1e-4)
-      assert.equal(5, retry.wait(1, 5, "none", function() return 0.5 end))
-      assert.equal(1, retry.wait(1, nil, "full", function() return 0.5 end))
+      assert.equal(5.25, backoff.with_hint(1, 5, "full", function() return 0.5 end))
+      assert.near(101, backoff.with_hint(1, 100, "full", function() return 0.999999 end), 1e-4)
+      assert.equal(5, backoff.with_hint(1, 5, "none", function() return 0.5 end))
+      assert.equal(1, backoff.with_hint(1, nil, "full", function() return 0.5 end))
     end)
 
     it("takes the hint of an error too", function()
@@ -184,6 +184,46 @@ describe("neap.retry", function()
       local fn, calls = script_of { status(429, { ["retry-after"] = "500" }), OK }
       fixed { respect_retry_after = false }:call(fn)
       assert.near(1, calls.at[2] - calls.at[1], 1e-6)
+    end)
+  end)
+
+  describe("park", function()
+    it("waits out a hint above max_retry_after", function()
+      local fn, calls = script_of { status(429, { ["retry-after"] = "600" }), OK }
+      local events = {}
+      local res = fixed { park = true, on_retry = function(event) events[1] = event end }:call(fn)
+      assert.equal(200, res.status)
+      assert.is_true(events[1].parked)
+      assert.near(600, calls.at[2] - calls.at[1], 1e-3)
+    end)
+
+    it("counts against the deadline", function()
+      local fn, calls = script_of { status(429, { ["retry-after"] = "600" }), OK }
+      local res = fixed { park = true, deadline = 500 }:call(fn)
+      assert.equal(429, res.status)
+      assert.equal("deadline", res.gave_up)
+      assert.equal(1, calls.n)
+    end)
+
+    it("re-enters at the head of the limiter's line", function()
+      local order = {}
+      local policy = neap.policy {
+        fixed { park = true, max_retry_after = 1 },
+        neap.rate_limiter { rate = 0.01, burst = 1 },
+      }
+      neap.scope(function(s)
+        local tries = 0
+        s:spawn(policy.call, policy, function()
+          tries = tries + 1
+          order[#order + 1] = "parked"
+          if tries == 1 then return status(429, { ["retry-after"] = "150" })[1] end
+        end)
+        neap.sleep(1)
+        for i = 1, 3 do
+          s:spawn(policy.call, policy, function() order[#order + 1] = i end)
+        end
+      end)
+      assert.same({ "parked", 1, "parked", 2, 3 }, order)
     end)
   end)
 
@@ -280,7 +320,7 @@ describe("neap.retry", function()
     local settings = { base = 2, factor = 2, max = 10 }
     local function of(jitter, n, draw, previous)
       settings.jitter = jitter
-      return retry.backoff(settings, n, function() return draw end, previous)
+      return backoff.wait(settings, n, function() return draw end, previous)
     end
 
     it("with full jitter lies between 0 and the bound", function()
@@ -306,7 +346,7 @@ describe("neap.retry", function()
     end)
 
     it("without a base is 0", function()
-      assert.equal(0, retry.backoff({ base = 0, factor = 1000, max = 1, jitter = "none" }, 5000, core.random))
+      assert.equal(0, backoff.wait({ base = 0, factor = 1000, max = 1, jitter = "none" }, 5000, core.random))
     end)
 
     it("draws from the runtime's seeded stream", function()
@@ -324,6 +364,83 @@ describe("neap.retry", function()
     end)
   end)
 
+  describe("backoff of another kind", function()
+    local function gaps_of(options, count)
+      local fn, calls = script_of { status(503) }
+      options.max_attempts = count + 1
+      neap.retry(options):call(fn)
+      local gaps = {}
+      for i = 2, calls.n do gaps[i - 1] = math.floor((calls.at[i] - calls.at[i - 1]) * 1e6 + 0.5) / 1e6 end
+      return gaps
+    end
+
+    it("grows linearly", function()
+      assert.same({ 2, 4, 5 }, gaps_of({ backoff = { kind = "linear", base = 2, max = 5, jitter = "none" } }, 3))
+    end)
+
+    it("stays fixed", function()
+      assert.same({ 3, 3, 3 }, gaps_of({ backoff = { kind = "fixed", base = 3, jitter = "none" } }, 3))
+    end)
+
+    it("is what a function says for the attempt that failed", function()
+      assert.same({ 10, 20 }, gaps_of({ backoff = function(attempt) return attempt * 10 end }, 2))
+    end)
+
+    it("gets the error too", function()
+      local seen
+      local fn = script_of { failure { kind = "connect", message = "refused" }, OK }
+      neap.retry { backoff = function(_, err) seen = err.kind; return 0 end }:call(fn)
+      assert.equal("connect", seen)
+    end)
+
+    it("must be seconds", function()
+      for _, wrong in ipairs { -1, 0 / 0, math.huge, "1" } do
+        local ok, message = pcall(gaps_of, { backoff = function() return wrong end }, 1)
+        assert.is_false(ok)
+        assert.matches("'backoff' must return seconds", message)
+      end
+    end)
+  end)
+
+  describe("another retry around it", function()
+    it("is the only loop", function()
+      local inner = 0
+      local res = fixed { max_attempts = 3 }:call(function()
+        return neap.retry { max_attempts = 5, backoff = { base = 0 } }:call(function()
+          inner = inner + 1
+          return status(503)[1]
+        end)
+      end)
+      assert.equal(3, inner)
+      assert.equal(3, res.attempts)
+    end)
+
+    it("leaves it a loop of its own where it asks for one", function()
+      local inner = 0
+      fixed { max_attempts = 3 }:call(function()
+        return neap.retry { max_attempts = 5, backoff = { base = 0 }, nested = true }:call(function()
+          inner = inner + 1
+          return status(503)[1]
+        end)
+      end)
+      assert.equal(15, inner)
+    end)
+
+    it("does not count once it has ended", function()
+      fixed {}:call(function() end)
+      assert.equal(3, fixed {}:call((script_of { status(503) })).attempts)
+    end)
+  end)
+
+  it("takes math.huge attempts", function()
+    local n = 0
+    local res = neap.retry { max_attempts = math.huge, backoff = { base = 0 } }:call(function()
+      n = n + 1
+      return n < 1000 and status(503)[1] or status(200)[1]
+    end)
+    assert.equal(1000, res.attempts)
+  end)
+
   describe("refuses", function()
     local function message_of(fn, ...)
       local ok, message = pcall(fn, ...)
@@ -334,9 +451,6 @@ describe("neap.retry", function()
     it("unknown options, with the nearest known one", function()
       assert.matches("did you mean 'max_attempts'", message_of(neap.retry, { max_attempt = 3 }))
       assert.matches("did you mean 'jitter'", message_of(neap.retry, { backoff = { jiter = "full" } }))
-      for _, later in ipairs { "budget", "park" } do
-        assert.matches("'" .. later .. "' is unknown", message_of(neap.retry, { [later] = true }))
-      end
     end)
 
     it("values out of range", function()
@@ -344,6 +458,9 @@ describe("neap.retry", function()
       assert.matches("max_attempts", message_of(neap.retry, { max_attempts = 1.5 }))
       assert.matches("jitter", message_of(neap.retry, { backoff = { jitter = "some" } }))
       assert.matches("deadline", message_of(neap.retry, { deadline = 0 }))
+      assert.matches("'jitter' = \"decorrelated\" goes with", message_of(neap.retry,
+        { backoff = { kind = "linear", jitter = "decorrelated" } }))
+      assert.matches("one of exponential, linear, fixed", message_of(neap.retry, { backoff = { kind = "cubic" } }))
     end)
 
     it("to call what is no function", function()

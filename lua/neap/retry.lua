@@ -1,193 +1,154 @@
 --- neap.retry: calls a function again while it fails for a passing reason.
 --- docs/api/retry.md says what each option means and where its default is from.
+local backoff_rules = require "neap.policy.backoff"
 local core = require "neap.core"
-local error_class = require "neap.error"
-local options = require "neap.options"
-local rate_headers = require "neap.rate_headers"
+local layer = require "neap.policy.layer"
+local outcome_rules = require "neap.policy.outcome"
+local scope = require "neap.scope"
 
 local M = {}
 
----@class neap.retry.Backoff
----@field base? number seconds: the bound of the first wait (0.5)
----@field factor? number the bound grows by it with every attempt (2)
----@field max? number seconds: the bound stops there (20)
----@field jitter? "full"|"equal"|"decorrelated"|"none" ("full")
+local now, random = core.now, core.random
+local verdict = outcome_rules.verdict
 
 ---@class neap.retry.Event what `on_retry` gets before each wait
 ---@field attempt integer the attempt that has failed, from 1
 ---@field wait number seconds until the next one
 ---@field hint? number seconds the server asked for
+---@field parked boolean the hint is above max_retry_after
 ---@field result any what the attempt returned
 ---@field err? any its error
 
 ---@class neap.retry.Options
----@field max_attempts? integer calls, the first included (3)
----@field backoff? neap.retry.Backoff
+---@field max_attempts? integer calls, the first included (3); math.huge: no limit
+---@field backoff? neap.retry.Backoff|fun(attempt: integer, err: any): number
 ---@field retry_on? fun(result: any, err: any, attempt: integer): boolean? (neap.retry's own rule: M.default_retry_on)
 ---@field respect_retry_after? boolean wait as long as the server asks (true)
 ---@field max_retry_after? number seconds: give up when the server asks for more (120)
+---@field park? boolean wait out longer hints too (false)
 ---@field deadline? number seconds for the whole call, waits included (none)
+---@field budget? neap.retry_budget.Budget|table
+---@field nested? boolean loop although another retry is around this one (false)
 ---@field on_retry? fun(event: neap.retry.Event)
+---@field name? string
 
-local BACKOFF = {
-  base = { type = "number", min = 0, max = 1e6, default = 0.5 },
-  factor = { type = "number", min = 1, max = 1000, default = 2 },
-  max = { type = "number", min = 0, max = 1e6, default = 20 },
-  jitter = { type = "string", one_of = { "full", "equal", "decorrelated", "none" }, default = "full" },
-}
+--- The default `retry_on`; see neap.policy.outcome.
+M.default_retry_on = outcome_rules.may_repeat
 
-local OPTIONS = {
-  max_attempts = { type = "integer", min = 1, default = 3 },
-  backoff = { type = "table", fields = BACKOFF, default = {} },
-  retry_on = { type = "function" },
-  respect_retry_after = { type = "boolean", default = true },
-  max_retry_after = { type = "number", min = 0, default = 120 },
-  deadline = { type = "number", above = 0 },
-  on_retry = { type = "function" },
-}
+---@class neap.Retry: neap.policy.Layer
+local Retry = layer.class "retry"
 
--- Refused before any work was done, whatever the method.
-local REFUSED_STATUS = { [429] = true, [503] = true, [529] = true }
--- May have been processed.
-local DOUBTFUL_STATUS = { [408] = true, [500] = true, [502] = true, [504] = true }
--- Kinds that cannot have reached a server, also when nobody says `sent`.
-local NEVER_SENT = { dns = true, connect = true, queue_full = true, queue_timeout = true, circuit_open = true }
-
-local function header(value, name)
-  local headers = type(value) == "table" and value.headers
-  return type(headers) == "table" and headers[name] or nil
+function Retry:init()
+  self:changed()
 end
 
-local function retry_status(status, replay_safe)
-  return REFUSED_STATUS[status] or (replay_safe and DOUBTFUL_STATUS[status]) or false
-end
-
---- The default `retry_on`. True for what was never sent and for 429, 503 and
---- 529; for other retryable errors and 408, 500, 502, 504 only when the request
---- was replay-safe. A header `x-should-retry` of the server wins over both. An
---- error table that is not neap's own speaks for itself with `retryable`.
----@param result any
----@param err any
----@return boolean
-function M.default_retry_on(result, err)
-  local outcome = result
-  if not result and err ~= nil then outcome = err end
-  if type(outcome) ~= "table" then return false end
-  local verdict = header(outcome, "x-should-retry")
-  if verdict == "true" then return true end
-  if verdict == "false" then return false end
-  if outcome ~= err or err.kind == "status" then
-    return retry_status(outcome.status, outcome.replay_safe)
+function Retry:changed()
+  local opts = self.options
+  if type(opts.backoff) == "table" and opts.backoff.jitter == "decorrelated"
+    and opts.backoff.kind ~= "exponential" then
+    error("neap.retry: backoff: option 'jitter' = \"decorrelated\" goes with kind = \"exponential\" only, got "
+      .. opts.backoff.kind, 4)
   end
-  if not err.retryable then return false end
-  if not error_class.is(err) or err.sent == "no" then return true end
-  if err.sent == nil and NEVER_SENT[err.kind] then return true end
-  return err.replay_safe == true
-end
-
---- The wait after the n-th failed attempt in seconds, hints aside. Pure.
----@param backoff neap.retry.Backoff with all fields
----@param n integer failed attempts so far, from 1
----@param random fun(): number uniform in [0, 1)
----@param previous? number the wait before (decorrelated jitter)
----@return number
-function M.backoff(backoff, n, random, previous)
-  local base = backoff.base
-  if base == 0 then return 0 end
-  if backoff.jitter == "decorrelated" then
-    -- Brooker's: min(max, U(base, 3 * the wait before)).
-    return math.min(backoff.max, base + random() * (3 * (previous or base) - base))
+  local budget = opts.budget
+  if budget and not budget.allow then
+    budget = require("neap.retry_budget").new(budget, 4)
+    opts.budget = budget
   end
-  local bound = math.min(backoff.max, base * backoff.factor ^ (n - 1))
-  if backoff.jitter == "full" then return random() * bound end
-  if backoff.jitter == "equal" then return bound / 2 + random() * bound / 2 end
-  return bound
+  self.retry_on = opts.retry_on or M.default_retry_on
 end
-
---- Backoff and the server's hint together: at least the longer of the two, and
---- a hint is spread a little, for it wakes everybody at the same time. Pure.
----@param backoff number seconds
----@param hint? number seconds
----@param jitter string as in the options
----@param random fun(): number
----@return number
-function M.wait(backoff, hint, jitter, random)
-  if not hint then return backoff end
-  local spread = jitter == "none" and 0 or random() * math.min(1, hint / 10)
-  return math.max(backoff, hint) + spread
-end
-
-local function hint_of(outcome)
-  if type(outcome) ~= "table" then return nil end
-  if type(outcome.retry_after) == "number" and outcome.retry_after > 0 then return outcome.retry_after end
-  if type(outcome.headers) ~= "table" then return nil end
-  return rate_headers.retry_after(outcome.headers, core.time())
-end
-
----@class neap.Retry
----@field private options table
-local Retry = {}
-Retry.__index = Retry
 
 local function pack(...) return { n = select("#", ...), ... } end
 
--- Notes the number of attempts on whatever table the call ends with.
-local function finish(results, attempt)
-  local outcome = results[1]
-  if not outcome and results[2] ~= nil then outcome = results[2] end
-  if type(outcome) == "table" then outcome.attempts = attempt end
+-- One attempt, cut off at the deadline; what it held goes back.
+local function attempt_until(deadline, call, next, ...)
+  local held = call.held_count
+  local results = pack(scope.timeout(math.max(0, deadline - now()), next, call, ...))
+  call:release_to(held)
+  return results
+end
+
+local function bounded_backoff(opts, attempt, err, previous)
+  local backoff = opts.backoff
+  if type(backoff) == "table" then return backoff_rules.wait(backoff, attempt, random, previous) end
+  local wait = backoff(attempt, err)
+  if type(wait) ~= "number" or not (wait >= 0 and wait < math.huge) then
+    error("neap.retry: option 'backoff' must return seconds of at least 0, got " .. tostring(wait), 0)
+  end
+  return wait
+end
+
+-- How long to wait before the next attempt; nil and the reason to give up.
+local function plan(opts, attempt, results, previous, deadline)
+  if attempt >= opts.max_attempts then return nil, "attempts" end
+  local hint, parked = nil, false
+  if opts.respect_retry_after then
+    hint = outcome_rules.hint(results[1], results[2], core.time())
+    if hint and hint > opts.max_retry_after then
+      if not opts.park then return nil, "hint" end
+      parked = true
+    end
+  end
+  local backoff = bounded_backoff(opts, attempt, results[2], previous)
+  local wait = backoff_rules.with_hint(backoff, hint, type(opts.backoff) == "table" and opts.backoff.jitter, random)
+  -- Nothing is gained by waiting for an attempt that may not begin.
+  if deadline and now() + wait >= deadline then return nil, "deadline" end
+  if opts.budget and not opts.budget:allow(now(), verdict(results[1], results[2])) then return nil, "budget" end
+  return wait, hint, backoff, parked
+end
+
+local function reason_of(result, err)
+  if type(err) == "table" and err.kind then return err.kind end
+  return type(result) == "table" and result.status and tostring(result.status) or "failed"
+end
+
+function Retry:give_up(call, results, why)
+  local outcome = results[1] or results[2]
+  if type(outcome) == "table" then outcome.gave_up = why end
+  self:emit("gave_up", { reason = why, attempts = call.attempts })
   return unpack(results, 1, results.n)
 end
 
--- One attempt, cut off at the deadline.
-local function attempt_until(deadline, fn, ...)
-  local left = math.max(0, deadline - core.now())
-  return pack(require "neap".timeout(left, fn, ...))
-end
-
--- How long to wait before the next attempt, or nil to give up.
-local function plan(opts, attempt, results, previous, deadline)
-  if attempt >= opts.max_attempts then return nil end
-  local hint
-  if opts.respect_retry_after then
-    hint = hint_of(results[1] or results[2])
-    if hint and hint > opts.max_retry_after then return nil end
-  end
-  local backoff = M.backoff(opts.backoff, attempt, core.random, previous)
-  local wait = M.wait(backoff, hint, opts.backoff.jitter, core.random)
-  -- Nothing is gained by waiting for an attempt that may not begin.
-  if deadline and core.now() + wait >= deadline then return nil end
-  return wait, hint, backoff
-end
-
---- Calls `fn(...)` until it succeeds, fails for good, or the attempts or the
---- deadline are used up; returns what the last attempt returned, with `attempts`
---- set on the result or the error. Waits. A raised error passes through.
----@param fn fun(...): any
----@param ... any for `fn`
----@return any ... `fn`'s results, `nil, err` among them
-function Retry:call(fn, ...)
-  if type(fn) ~= "function" then
-    error("retry:call needs a function, got " .. type(fn), 2)
-  end
+function Retry:rest(call, results, attempt, wait, hint, parked)
   local opts = self.options
-  local retry_on = opts.retry_on or M.default_retry_on
-  local deadline = opts.deadline and core.now() + opts.deadline
+  if opts.on_retry then
+    opts.on_retry { attempt = attempt, wait = wait, hint = hint, parked = parked,
+      result = results[1], err = results[2] }
+  end
+  self:emit(parked and "park" or "retry", { attempt = attempt, wait = wait, hint = hint,
+    reason = reason_of(results[1], results[2]) })
+  call:pause(wait, self, parked and "parked until the server's hint has passed" or "backoff")
+  if parked then call.front = true end
+end
+
+--- Repeats the rest of the pipeline until it succeeds, fails for good, or the
+--- attempts, the budget or the deadline are used up. Waits.
+function Retry:run(call, next, ...)
+  local opts = self.options
+  local inside = call.retrying
+  if inside and not opts.nested then return next(call, ...) end
+  call.retrying = true
+  local budget, retry_on = opts.budget, self.retry_on
+  local deadline = opts.deadline and now() + opts.deadline
   local attempt, previous = 0, nil
+  if budget then budget:started(now()) end
   while true do
     attempt = attempt + 1
     -- Not in a function of its own without a deadline: thousands of tasks wait
     -- in here, and each frame is part of their memory.
-    local results = deadline and attempt_until(deadline, fn, ...) or pack(fn(...))
+    local results = deadline and attempt_until(deadline, call, next, ...) or pack(next(call, ...))
     local result, err = results[1], results[2]
-    if not retry_on(result, err, attempt) then return finish(results, attempt) end
-    local wait, hint, backoff = plan(opts, attempt, results, previous, deadline)
-    if not wait then return finish(results, attempt) end
-    previous = backoff
-    if opts.on_retry then
-      opts.on_retry { attempt = attempt, wait = wait, hint = hint, result = result, err = err }
+    if budget then budget:ended(now(), verdict(result, err), attempt > 1) end
+    if not retry_on(result, err, attempt) then
+      call.retrying = inside
+      return unpack(results, 1, results.n)
     end
-    core.sleep(wait)
+    local wait, hint, backoff, parked = plan(opts, attempt, results, previous, deadline)
+    if not wait then
+      call.retrying = inside
+      return self:give_up(call, results, hint)
+    end
+    previous = backoff
+    self:rest(call, results, attempt, wait, hint, parked)
   end
 end
 
@@ -196,7 +157,7 @@ end
 ---@param opts? neap.retry.Options
 ---@return neap.Retry
 function M.new(opts)
-  return setmetatable({ options = options.check("neap.retry", opts, OPTIONS) }, Retry)
+  return layer.new(Retry, opts)
 end
 
 return M

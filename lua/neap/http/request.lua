@@ -32,7 +32,7 @@ local REQUEST_OPTIONS = {
   max_body = { type = "number|boolean" }, redirects = { type = "number|boolean" },
   http_version = { type = "string", one_of = { "1.1", "2" } },
   compression = { type = "boolean|string" }, stream = { type = "boolean" },
-  idempotent = { type = "boolean" }, idempotency_key = { type = "string" },
+  idempotent = { type = "boolean" }, idempotency_key = { type = "string|boolean" },
 }
 
 --- The same as sets: option -> type name -> true.
@@ -57,7 +57,8 @@ TYPES.json = setmetatable({}, { __index = function() return true end })
 ---@field compression? boolean|string
 ---@field stream? boolean return at the head; read the body from the response
 ---@field idempotent? boolean whether it may be sent again when that is in doubt
----@field idempotency_key? string sent as Idempotency-Key, as it is; makes the request replay-safe
+---@field idempotency_key? string|boolean sent as Idempotency-Key, as it is; true makes one, the same for every
+---  attempt of the policy's call that it is sent in; makes the request replay-safe
 
 ---@class neap.http.Request a request on its way, changed from hop to hop
 ---@field method string
@@ -103,7 +104,7 @@ local function encode_body(where, opts)
 end
 
 --- The whole list: defaults, content type, the request's own headers, the key.
-local function header_list(client, where, opts, content_type)
+local function header_list(client, where, opts, content_type, key)
   local list = client.headers
   if content_type == "application/json" then
     list = client.json_headers
@@ -113,7 +114,6 @@ local function header_list(client, where, opts, content_type)
     list = headers.with(list, "Content-Type", content_type)
   end
   if opts.headers then list = headers.merge(where, list, opts.headers) end
-  local key = opts.idempotency_key
   if key then
     list = headers.with(headers.without(list, { ["idempotency-key"] = true }), "Idempotency-Key", key)
   end
@@ -158,6 +158,15 @@ function M.method(method)
   return KNOWN_METHODS[capitals] and capitals or method
 end
 
+--- The key that goes along, or nil. `true` is one key for all that happens in a
+--- policy's call.
+local function key_of(value)
+  if value ~= true then return value or nil end
+  local calls = require "neap.policy.call"
+  local call = calls.of()
+  return call and call:idempotency_key() or calls.new_key()
+end
+
 --- The request that `opts` describe. Misuse raises (level 0). Waits when a file's
 --- size must be looked up.
 ---@param client neap.http.Client
@@ -177,7 +186,7 @@ function M.build(client, where, method, url, opts)
     end
     target = url_module.add_query(target, query)
   end
-  local key = opts.idempotency_key
+  local key = key_of(opts.idempotency_key)
   if key == "" then
     return nil, error_module.new { kind = "invalid", sent = "no", message = "idempotency_key must not be empty" }
   end
@@ -187,7 +196,7 @@ function M.build(client, where, method, url, opts)
   if replay_safe == nil then replay_safe = M.IDEMPOTENT[method] or key ~= nil end
   return {
     method = method, url = target, body = content,
-    headers = header_list(client, where, opts, content_type),
+    headers = header_list(client, where, opts, content_type, key),
     spec = core_spec(client, where, opts, type(content) == "table"),
     stream = opts.stream or false,
     redirects = M.redirects(client, method, opts.redirects),

@@ -1,0 +1,120 @@
+--- neap.pace: a rate limiter as a policy. Every send is charged: each attempt and
+--- each hedge passes by itself, and what a client sent besides (redirect hops,
+--- libcurl's own repeats) is charged when the answer is there.
+local core = require "neap.core"
+local error_class = require "neap.error"
+local flow = require "neap.flow"
+local layer = require "neap.policy.layer"
+local outcome = require "neap.policy.outcome"
+
+local M = {}
+
+---@class neap.Pace: neap.policy.Layer
+local Pace = layer.class "pace"
+
+function Pace:init()
+  local limiter = self.options.limiter
+  if type(limiter) == "table" then
+    limiter = flow.rate_limiter(limiter)
+  elseif not M.is_limiter(limiter) then
+    error("neap.pace: option 'limiter' must be a neap.rate_limiter or its options, got another userdata", 4)
+  end
+  self.limiter = limiter
+end
+
+--- Whether `value` is a rate limiter.
+---@param value any
+---@return boolean
+function M.is_limiter(value)
+  return type(value) == "userdata" and debug.getmetatable(value) ~= nil
+    and debug.getmetatable(value).__index == core.rate_limiter_methods
+end
+
+local NOTHING = { requests = 0, tokens = 0, input_tokens = 0, output_tokens = 0 }
+
+-- Both names for it: a limiter knows "tokens" or the two sides, and an upstream
+-- says what it likes.
+local function amounts_of_usage(usage, sends)
+  return {
+    requests = sends,
+    tokens = usage.total_tokens,
+    input_tokens = usage.input_tokens or usage.prompt_tokens,
+    output_tokens = usage.output_tokens or usage.completion_tokens,
+  }
+end
+
+--- What a call used in truth, as far as its outcome tells: nothing when it was
+--- never sent, only the requests when the server refused it, its `usage` where
+--- it has one; nil when nobody knows.
+---@param result any
+---@param err any
+---@return table? amounts
+function M.actual(result, err)
+  local sends = outcome.sends(result, err)
+  if sends == 0 then return NOTHING end
+  local verdict = outcome.verdict(result, err)
+  if verdict == "throttled" or verdict == "overloaded" then
+    return { requests = sends, tokens = 0, input_tokens = 0, output_tokens = 0 }
+  end
+  local usage = type(result) == "table" and rawget(result, "usage")
+  if type(usage) == "table" then return amounts_of_usage(usage, sends) end
+  return sends > 1 and { requests = sends } or nil
+end
+
+local function settle(self, lease, args, ...)
+  local result, err = ...
+  local opts = self.options
+  local amounts = opts.actual and opts.actual(result, err, unpack(args or {}, 1, args and args.n or 0))
+  if not amounts then amounts = M.actual(result, err) end
+  if amounts then lease:settle(amounts) end
+  local res = result or err
+  if opts.observe and type(res) == "table" then
+    local headers = res.headers
+    if type(headers) == "table" then self.limiter:observe(headers, lease) end
+  end
+  return ...
+end
+
+local function refused(err)
+  if err.kind ~= "timeout" then return nil, err end
+  return nil, error_class.new { kind = "queue_timeout", phase = "pace", timeout = "pace", sent = "no",
+    message = "no turn at the rate limiter in time", cause = err }
+end
+
+--- Waits for the turn, then runs the rest.
+function Pace:run(call, next, ...)
+  local opts = self.options
+  local amounts = opts.amounts and opts.amounts(...)
+  call:waiting(self)
+  local lease, err = self.limiter:acquire(amounts, opts.timeout, call.front)
+  call:waiting(nil)
+  if not lease then
+    if err.sent == nil then err.sent = "no" end
+    return refused(err)
+  end
+  call.pace = call.pace + lease:waited()
+  -- Packed only for those who look at the arguments afterwards.
+  local args = opts.actual and { n = select("#", ...), ... }
+  -- A call that is cut off on the way never gets to settle: what it used nobody
+  -- knows, so its reservation stands.
+  return settle(self, lease, args, next(call, ...))
+end
+
+function Pace:wait_reason()
+  return ("waiting for the rate limiter, %d in line"):format(self.limiter:waiting())
+end
+
+function Pace:snapshot()
+  local limiter = self.limiter
+  return { kind = self.kind, name = self.name, state = limiter:waiting() > 0 and "pacing" or "ready",
+    waiting = limiter:waiting() }
+end
+
+--- A pacing policy.
+---@param opts {limiter: neap.rate_limiter|table, amounts: function?, actual: function?, observe: boolean?}
+---@return neap.Pace
+function M.new(opts)
+  return layer.new(Pace, opts)
+end
+
+return M

@@ -1,0 +1,63 @@
+--- neap.explain: which policy a call waits in, why, and until when.
+local calls = require "neap.policy.call"
+local core = require "neap.core"
+
+local M = {}
+
+---@class neap.policy.Explanation
+---@field policy string? the layer's name; nil: inside the function itself
+---@field kind string? its kind
+---@field reason string
+---@field until_? number neap.now() at which the wait is due, where that is known
+---@field wait? number seconds left until then
+---@field attempts integer so far
+---@field elapsed number seconds since the call began
+---@field copies? neap.policy.Explanation[] of a hedged call
+
+local function describe(call, now)
+  local where = call.waits_in
+  local found = { attempts = call.attempts, elapsed = now - call.started }
+  if not where then
+    found.reason = call.attempts > 0 and "in the function" or "in a policy, not waiting"
+    return found
+  end
+  found.policy, found.kind, found.until_ = where.name, where.kind, call.waits_until
+  found.reason = call.waits_why or (where.wait_reason and where:wait_reason(call)) or "waiting"
+  if not found.until_ and where.wait_until then found.until_ = where:wait_until(call) end
+  if found.until_ then found.wait = math.max(0, found.until_ - now) end
+  return found
+end
+
+local function copies_of(call, now)
+  local copies
+  for _, other in pairs(calls.all()) do
+    if other.parent == call then
+      copies = copies or {}
+      copies[#copies + 1] = describe(other, now)
+    end
+  end
+  return copies
+end
+
+local Explanation = {}
+
+function Explanation:__tostring()
+  local text = (self.policy and self.policy .. ": " or "") .. self.reason
+  if self.wait then text = ("%s, for %.3g s more"):format(text, self.wait) end
+  return ("%s (attempts %d, %.3g s so far)"):format(text, self.attempts, self.elapsed)
+end
+
+--- Which policy `task`'s call waits in and until when; nil when the task is in no
+--- policy's call. `tostring` of it is one readable line. Never waits.
+---@param task neap.task
+---@return neap.policy.Explanation?
+function M.explain(task)
+  local call = calls.of(task)
+  if not call then return nil end
+  local now = core.now()
+  local found = describe(call, now)
+  found.copies = copies_of(call, now)
+  return setmetatable(found, Explanation)
+end
+
+return M

@@ -1,0 +1,72 @@
+--- Which orders of policies make sense. Pure.
+local M = {}
+
+local function positions(layers)
+  local at = {}
+  for i, one in ipairs(layers) do
+    if not at[one.kind] then at[one.kind] = i end
+  end
+  return at
+end
+
+--- Every layer on a way through the pipeline, nested policies included.
+local function find_twice(layers, path)
+  for _, one in ipairs(layers) do
+    if path[one] then return one end
+    path[one] = true
+    for _, inner in ipairs(one.nested and one:nested() or {}) do
+      local copy = {}
+      for seen in pairs(path) do copy[seen] = true end
+      local twice = find_twice(inner.layers or { inner }, copy)
+      if twice then return twice end
+    end
+  end
+end
+
+local function count(layers, kind)
+  local n = 0
+  for _, one in ipairs(layers) do
+    if one.kind == kind then n = n + 1 end
+  end
+  return n
+end
+
+-- What multiplies sends, what must see each send, and why.
+local PACED = {
+  { "pace", "rate limiter", "passes it only once, however often it is sent" },
+  { "throttle", "throttle", "is counted only once" },
+}
+
+--- Looks at a pipeline, outermost first.
+---@param layers neap.policy.Layer[]
+---@return string? problem what makes it useless
+---@return string[] warnings
+function M.check(layers)
+  local twice = find_twice(layers, {})
+  if twice then
+    return ("the policy '%s' is there twice: it would wait for itself; make a second one, or leave it out")
+      :format(tostring(twice)), {}
+  end
+  if count(layers, "retry") > 1 then
+    return "two retry loops multiply attempts; keep one", {}
+  end
+  local at, warnings = positions(layers), {}
+  for _, rule in ipairs(PACED) do
+    local kind, title, effect = rule[1], rule[2], rule[3]
+    for _, source in ipairs { "retry", "hedge" } do
+      if at[kind] and at[source] and at[kind] < at[source] then
+        warnings[#warnings + 1] = ("the %s stands outside the %s: a call %s; put it inside")
+          :format(title, source, effect)
+      end
+    end
+  end
+  if at.cache and at.retry and at.retry < at.cache then
+    warnings[#warnings + 1] = "the cache stands inside the retry: every attempt looks it up again; put it outside"
+  end
+  if at.deadline and at.retry and at.retry < at.deadline then
+    warnings[#warnings + 1] = "the deadline stands inside the retry: it cuts off one attempt, not the call"
+  end
+  return nil, warnings
+end
+
+return M

@@ -1,0 +1,110 @@
+--- The recommended pipeline: deadline, fallback, cache, retry with its budget,
+--- throttle, hedge, router, breaker, adaptive limit or bulkhead, limiter.
+---
+--- Why this order: what the cache answers costs nothing further in; each attempt
+--- and each hedge's copy passes breaker, limit and limiter by itself; a permit is
+--- taken inside the retry, so no backoff holds one; the limiter is innermost, so
+--- that what it paces is sent at once.
+local schema = require "neap.schema"
+local layer = require "neap.policy.layer"
+
+local M = {}
+
+-- Option, module, and the option that a bare value stands for.
+local PARTS = {
+  { "deadline", "neap.deadline", "seconds" },
+  { "fallback", "neap.fallback", "with" },
+  { "cache", "neap.cache" },
+  { "retry", "neap.retry" },
+  { "throttle", "neap.throttle" },
+  { "hedge", "neap.hedge" },
+  { "router", "neap.router" },
+  { "breaker", "neap.circuit_breaker" },
+  { "adaptive", "neap.adaptive" },
+  { "bulkhead", "neap.bulkhead", "limit" },
+}
+
+-- `true` means defaults, a table options, a layer itself; a bare value goes to
+-- `short`.
+local function build(module, short, value, budget)
+  if layer.is(value) then return value end
+  local opts = {}
+  if type(value) == "table" then
+    for key, inner in pairs(value) do opts[key] = inner end
+  elseif value ~= true then
+    opts[short] = value
+  end
+  if budget and opts.budget == nil then opts.budget = budget end
+  return require(module).new(opts)
+end
+
+local function budget_of(value)
+  if value == false then return nil end
+  if type(value) == "table" and value.allow then return value end
+  return require("neap.retry_budget").new(value == true and {} or value)
+end
+
+local function limiter_of(opts)
+  local value = opts.limiter
+  if layer.is(value) then
+    if opts.amounts or opts.actual then
+      error("neap.policy.standard: options 'amounts' and 'actual' belong to the neap.pace given as 'limiter'", 4)
+    end
+    return value
+  end
+  return require("neap.pace").new { limiter = value, amounts = opts.amounts, actual = opts.actual }
+end
+
+local function check_combination(opts, given)
+  if opts.adaptive and opts.bulkhead then
+    if given and given.adaptive then
+      error("neap.policy.standard: 'adaptive' and 'bulkhead' both limit concurrency; choose one", 4)
+    end
+    opts.adaptive = false
+  end
+  if opts.client and opts.router then
+    error("neap.policy.standard: 'client' and 'router' do not go together: a router's endpoints have clients of "
+      .. "their own; use policy:call(fn, ...), whose fn gets the endpoint first", 4)
+  end
+  if (opts.amounts or opts.actual) and not opts.limiter then
+    error("neap.policy.standard: options 'amounts' and 'actual' need 'limiter'", 4)
+  end
+end
+
+--- The client's methods behind the policy.
+local function add_methods(policy, client)
+  for _, method in ipairs { "request", "get", "post", "put", "patch", "delete", "head" } do
+    local send = client[method]
+    if type(send) ~= "function" then
+      error("neap.policy.standard: option 'client' must be a neap.http.client; it has no method '" .. method .. "'", 4)
+    end
+    policy[method] = function(self, ...) return self:call(send, client, ...) end
+  end
+  policy.client = client
+end
+
+--- Builds it.
+---@param given? table
+---@param new fun(parts: neap.policy.Layer[], name: string): neap.Policy
+---@return neap.Policy
+function M.new(given, new)
+  local opts = schema.check("policy", given, 3)
+  check_combination(opts, given)
+  local budget = (opts.retry or opts.hedge) and budget_of(opts.budget) or nil
+  local parts = {}
+  for _, part in ipairs(PARTS) do
+    local name, module, short = part[1], part[2], part[3]
+    local value = opts[name]
+    if value then
+      local budgeted = (name == "retry" or name == "hedge") and budget
+      parts[#parts + 1] = build(module, short, value, budgeted)
+    end
+  end
+  if opts.limiter then parts[#parts + 1] = limiter_of(opts) end
+  local policy = new(parts, opts.name)
+  if opts.account then policy.account = opts.account end
+  if opts.client then add_methods(policy, opts.client) end
+  return policy
+end
+
+return M
