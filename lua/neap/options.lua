@@ -54,6 +54,22 @@ function M.nearest(name, known)
   if best and best_distance <= math.max(1, math.floor(#name / 3)) then return best end
 end
 
+--- Raises at the line that its author can change: the innermost one outside
+--- neap's own modules, however many of their functions (tail calls vanish from
+--- the stack) lie in between.
+---@param message string
+function M.fail(message)
+  local level = 2
+  while true do
+    local frame = debug.getinfo(level, "S")
+    if not frame then error(message, 0) end
+    if frame.what ~= "C" and frame.source:sub(1, 6) ~= "@neap/" then error(message, level) end
+    level = level + 1
+  end
+end
+
+local fail = M.fail
+
 local function has_type(value, spec)
   local t, accepted = type(value), spec.type
   if spec.infinite and value == math.huge then return true end
@@ -64,22 +80,22 @@ local function has_type(value, spec)
   return false
 end
 
-local function check_value(where, value, spec, level)
+local function check_value(where, value, spec)
   if not has_type(value, spec) then
     local got = type(value)
     if got == "number" and spec.type:find("integer", 1, true) then got = tostring(value) end
-    error(("%s must be %s, got %s"):format(where, (spec.type:gsub("|", " or ")), got), level + 1)
+    fail(("%s must be %s, got %s"):format(where, (spec.type:gsub("|", " or ")), got))
   end
   if type(value) == "number" then
-    if value ~= value then error(where .. " must not be NaN", level + 1) end
+    if value ~= value then fail(where .. " must not be NaN") end
     if spec.min and value < spec.min then
-      error(("%s must be at least %s, got %s"):format(where, spec.min, value), level + 1)
+      fail(("%s must be at least %s, got %s"):format(where, spec.min, value))
     end
     if spec.above and value <= spec.above then
-      error(("%s must be above %s, got %s"):format(where, spec.above, value), level + 1)
+      fail(("%s must be above %s, got %s"):format(where, spec.above, value))
     end
     if spec.max and value > spec.max then
-      error(("%s must be at most %s, got %s"):format(where, spec.max, value), level + 1)
+      fail(("%s must be at most %s, got %s"):format(where, spec.max, value))
     end
   end
   if spec.one_of then
@@ -88,30 +104,27 @@ local function check_value(where, value, spec, level)
       if value == accepted then return end
       names[#names + 1] = tostring(accepted)
     end
-    error(("%s must be one of %s, got %s"):format(where, table.concat(names, ", "), tostring(value)), level + 1)
+    fail(("%s must be one of %s, got %s"):format(where, table.concat(names, ", "), tostring(value)))
   end
 end
 
 --- Checks `options` against `specs` and returns a new table with defaults filled
---- in. Raises at `level` (default: the caller of the function that calls this)
---- with the place: "neap.map: option 'concurency' is unknown; did you mean
---- 'concurrency'?".
+--- in. Raises at the line of the script that gave them, with the place:
+--- "neap.map: option 'concurency' is unknown; did you mean 'concurrency'?".
 ---@param where string the function's public name
 ---@param options table?
 ---@param specs table<string, neap.OptionSpec>
----@param level? integer
 ---@return table
-function M.check(where, options, specs, level)
-  level = (level or 2) + 1
+function M.check(where, options, specs)
   if options == nil then options = {} end
   if type(options) ~= "table" then
-    error(("%s: options must be a table, got %s"):format(where, type(options)), level)
+    fail(("%s: options must be a table, got %s"):format(where, type(options)))
   end
   for key in pairs(options) do
     if specs[key] == nil then
       local hint = type(key) == "string" and M.nearest(key, specs)
-      error(("%s: option '%s' is unknown%s"):format(where, tostring(key),
-        hint and ("; did you mean '%s'?"):format(hint) or ""), level)
+      fail(("%s: option '%s' is unknown%s"):format(where, tostring(key),
+        hint and ("; did you mean '%s'?"):format(hint) or ""))
     end
   end
   local result = {}
@@ -119,12 +132,12 @@ function M.check(where, options, specs, level)
     local value = options[key]
     if value == nil then value = spec.default end
     if value == nil then
-      if spec.required then error(("%s: option '%s' is required"):format(where, key), level) end
+      if spec.required then fail(("%s: option '%s' is required"):format(where, key)) end
     else
       local place = ("%s: option '%s'"):format(where, key)
-      check_value(place, value, spec, level)
+      check_value(place, value, spec)
       if spec.fields and type(value) == "table" then
-        value = M.check(("%s: %s"):format(where, key), value, spec.fields, level)
+        value = M.check(("%s: %s"):format(where, key), value, spec.fields)
       end
       result[key] = value
     end

@@ -5,6 +5,7 @@ local core = require "neap.core"
 local error_class = require "neap.error"
 local flow = require "neap.flow"
 local layer = require "neap.policy.layer"
+local options = require "neap.options"
 local outcome = require "neap.policy.outcome"
 
 local M = {}
@@ -17,7 +18,7 @@ function Pace:init()
   if type(limiter) == "table" then
     limiter = flow.rate_limiter(limiter)
   elseif not M.is_limiter(limiter) then
-    error("neap.pace: option 'limiter' must be a neap.rate_limiter or its options, got another userdata", 4)
+    options.fail("neap.pace: option 'limiter' must be a neap.rate_limiter or its options, got another userdata")
   end
   self.limiter = limiter
 end

@@ -4,6 +4,7 @@ local calls = require "neap.policy.call"
 local core = require "neap.core"
 local explain = require "neap.policy.explain"
 local layer = require "neap.policy.layer"
+local options = require "neap.options"
 local order = require "neap.policy.order"
 local schema = require "neap.schema"
 
@@ -21,8 +22,8 @@ local function layers_of(part, index)
   if getmetatable(part) == Policy then return part.layers end
   local pace = require "neap.pace"
   if pace.is_limiter(part) then return { pace.new { limiter = part } } end
-  error(("neap.policy: entry %d must be a policy (neap.retry{...}, neap.circuit_breaker{...}, ...) or a "
-    .. "neap.rate_limiter, got %s"):format(index, type(part)), 4)
+  options.fail(("neap.policy: entry %d must be a policy (neap.retry{...}, neap.circuit_breaker{...}, ...) or a "
+    .. "neap.rate_limiter, got %s"):format(index, type(part)))
 end
 
 --- Steps from the outermost layer to `innermost`.
@@ -34,14 +35,14 @@ end
 
 local function new(parts, name)
   if type(parts) ~= "table" or #parts == 0 then
-    error("neap.policy needs a list of policies, outermost first", 3)
+    options.fail("neap.policy needs a list of policies, outermost first")
   end
   local layers = {}
   for i = 1, #parts do
     for _, found in ipairs(layers_of(parts[i], i)) do layers[#layers + 1] = found end
   end
   local problem, warnings = order.check(layers)
-  if problem then error("neap.policy: " .. problem, 3) end
+  if problem then options.fail("neap.policy: " .. problem, 3) end
   for _, warning in ipairs(warnings) do core.log("warning", "neap.policy: " .. warning) end
   return setmetatable({
     name = name or parts.name or "policy", layers = layers, warnings = warnings,
@@ -69,13 +70,13 @@ function Policy:layer(name)
   end
 end
 
-function Policy:layer_or_raise(name, level)
+function Policy:layer_or_raise(name)
   local found = self:layer(name)
   if found then return found end
   local known = {}
   for i, one in ipairs(self.layers) do known[i] = one.name end
-  error(("neap.policy: update: there is no layer '%s'; there are %s"):format(tostring(name),
-    table.concat(known, ", ")), level + 1)
+  options.fail(("neap.policy: update: there is no layer '%s'; there are %s"):format(tostring(name),
+    table.concat(known, ", ")))
 end
 
 --- Changes options while in use: `policy:update{ retry = { max_attempts = 5 } }`,
@@ -84,7 +85,7 @@ end
 ---@param changes table<string, table>
 function Policy:update(changes)
   for name, change in pairs(changes) do
-    local found = self:layer_or_raise(name, 2)
+    local found = self:layer_or_raise(name)
     schema.change(found.kind, found.options, change)
   end
   for name, change in pairs(changes) do self:layer(name):update(change) end

@@ -3,6 +3,7 @@
 local backoff_rules = require "neap.policy.backoff"
 local core = require "neap.core"
 local layer = require "neap.policy.layer"
+local options = require "neap.options"
 local outcome_rules = require "neap.policy.outcome"
 local scope = require "neap.scope"
 
@@ -46,12 +47,12 @@ function Retry:changed()
   local opts = self.options
   if type(opts.backoff) == "table" and opts.backoff.jitter == "decorrelated"
     and opts.backoff.kind ~= "exponential" then
-    error("neap.retry: backoff: option 'jitter' = \"decorrelated\" goes with kind = \"exponential\" only, got "
-      .. opts.backoff.kind, 4)
+    options.fail("neap.retry: backoff: option 'jitter' = \"decorrelated\" goes with kind = \"exponential\" only, got "
+      .. opts.backoff.kind)
   end
   local budget = opts.budget
   if budget and not budget.allow then
-    budget = require("neap.retry_budget").new(budget, 4)
+    budget = require("neap.retry_budget").new(budget)
     opts.budget = budget
   end
   self.retry_on = opts.retry_on or M.default_retry_on

@@ -76,14 +76,13 @@ function M.specs(name)
   return specs
 end
 
---- Checks options against the schema `name` and fills in the defaults. Raises
---- at `level` (default: the caller of the function that calls this).
+--- Checks options against the schema `name` and fills in the defaults. Raises at
+--- the line of the script that gave them.
 ---@param name string
 ---@param opts table?
----@param level? integer
 ---@return table
-function M.check(name, opts, level)
-  return options.check(M.get(name).name, opts, M.specs(name), (level or 2) + 1)
+function M.check(name, opts)
+  return options.check(M.get(name).name, opts, M.specs(name))
 end
 
 --- `current` with `changes` in place, nested tables field by field.
@@ -102,20 +101,18 @@ end
 ---@param name string
 ---@param current table what `check` returned
 ---@param changes table
----@param level? integer
 ---@return table
-function M.change(name, current, changes, level)
-  level = (level or 2) + 1
+function M.change(name, current, changes)
   local where, specs = M.get(name).name .. ": update", M.specs(name)
   if type(changes) ~= "table" then
-    error(("%s: changes must be a table, got %s"):format(where, type(changes)), level)
+    options.fail(("%s: changes must be a table, got %s"):format(where, type(changes)))
   end
   for key in pairs(changes) do
     if specs[key] and specs[key].live == false then
-      error(("%s: option '%s' cannot change while it is in use"):format(where, key), level)
+      options.fail(("%s: option '%s' cannot change while it is in use"):format(where, key))
     end
   end
-  return options.check(where, merge(current, changes), specs, level)
+  return options.check(where, merge(current, changes), specs)
 end
 
 return M

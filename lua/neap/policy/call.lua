@@ -1,6 +1,7 @@
 --- One call on its way through policies: what it holds, what it waits for and
 --- where its seconds went. Policies get it as their first argument.
 local core = require "neap.core"
+local options = require "neap.options"
 local telemetry = require "neap.telemetry"
 
 local M = {}
@@ -197,10 +198,10 @@ end
 function M.run(owner, entry, fn, ...)
   local name = owner.name
   if type(fn) ~= "function" then
-    error(name .. ":call needs a function, got " .. type(fn), 3)
+    options.fail(name .. ":call needs a function, got " .. type(fn))
   end
   local task = current()
-  if not task then error(name .. ":call waits: it must be called from a task", 3) end
+  if not task then options.fail(name .. ":call waits: it must be called from a task") end
   local outer = active[task]
   local call = setmetatable({
     fn = fn, task = task, started = now(), outer = outer, held_count = 0,

@@ -44,13 +44,12 @@ function M.is(value)
   return meta ~= nil and classes[meta] == true
 end
 
---- A layer with its options checked and defaults filled in. Raises at the caller
---- of the constructor.
+--- A layer with its options checked and defaults filled in.
 ---@param class table
 ---@param opts? table
 ---@return neap.policy.Layer
 function M.new(class, opts)
-  local checked = schema.check(class.kind, opts, 3)
+  local checked = schema.check(class.kind, opts)
   local layer = setmetatable({ options = checked, name = checked.name or class.kind }, class)
   if layer.init then layer:init() end
   return layer

@@ -5,6 +5,7 @@
 --- and each hedge's copy passes breaker, limit and limiter by itself; a permit is
 --- taken inside the retry, so no backoff holds one; the limiter is innermost, so
 --- that what it paces is sent at once.
+local options = require "neap.options"
 local schema = require "neap.schema"
 local layer = require "neap.policy.layer"
 
@@ -48,7 +49,7 @@ local function limiter_of(opts)
   local value = opts.limiter
   if layer.is(value) then
     if opts.amounts or opts.actual then
-      error("neap.policy.standard: options 'amounts' and 'actual' belong to the neap.pace given as 'limiter'", 4)
+      options.fail("neap.policy.standard: options 'amounts' and 'actual' belong to the neap.pace given as 'limiter'")
     end
     return value
   end
@@ -58,16 +59,16 @@ end
 local function check_combination(opts, given)
   if opts.adaptive and opts.bulkhead then
     if given and given.adaptive then
-      error("neap.policy.standard: 'adaptive' and 'bulkhead' both limit concurrency; choose one", 4)
+      options.fail("neap.policy.standard: 'adaptive' and 'bulkhead' both limit concurrency; choose one")
     end
     opts.adaptive = false
   end
   if opts.client and opts.router then
-    error("neap.policy.standard: 'client' and 'router' do not go together: a router's endpoints have clients of "
-      .. "their own; use policy:call(fn, ...), whose fn gets the endpoint first", 4)
+    options.fail("neap.policy.standard: 'client' and 'router' do not go together: a router's endpoints have clients of "
+      .. "their own; use policy:call(fn, ...), whose fn gets the endpoint first")
   end
   if (opts.amounts or opts.actual) and not opts.limiter then
-    error("neap.policy.standard: options 'amounts' and 'actual' need 'limiter'", 4)
+    options.fail("neap.policy.standard: options 'amounts' and 'actual' need 'limiter'")
   end
 end
 
@@ -76,7 +77,7 @@ local function add_methods(policy, client)
   for _, method in ipairs { "request", "get", "post", "put", "patch", "delete", "head" } do
     local send = client[method]
     if type(send) ~= "function" then
-      error("neap.policy.standard: option 'client' must be a neap.http.client; it has no method '" .. method .. "'", 4)
+      options.fail("neap.policy.standard: option 'client' must be a neap.http.client, it has no method " .. method)
     end
     policy[method] = function(self, ...) return self:call(send, client, ...) end
   end
@@ -88,7 +89,7 @@ end
 ---@param new fun(parts: neap.policy.Layer[], name: string): neap.Policy
 ---@return neap.Policy
 function M.new(given, new)
-  local opts = schema.check("policy", given, 3)
+  local opts = schema.check("policy", given)
   check_combination(opts, given)
   local budget = (opts.retry or opts.hedge) and budget_of(opts.budget) or nil
   local parts = {}
