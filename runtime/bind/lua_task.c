@@ -30,6 +30,16 @@ static int l_spawn_background(lua_State *L) {
   return 1;
 }
 
+/* core.spawn_detached(fn, ...) -> task: a background task of the root, for work
+ * that tasks of several scopes wait for. Whoever starts it cancels it when
+ * nobody waits any more. */
+static int l_spawn_detached(lua_State *L) {
+  struct np_sched *s = &np_bind_rt(L)->sched;
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  np_scope_set_background(np_task_spawn(s, L, s->root, lua_gettop(L) - 1));
+  return 1;
+}
+
 static int push_results(lua_State *L, struct np_task *t, int status) {
   struct np_task *awaited = check_task(L, 1);
   (void)t;
@@ -191,6 +201,7 @@ static int l_hog_threshold(lua_State *L) {
 
 static const luaL_Reg functions[] = {{"spawn", l_spawn},
                                      {"spawn_background", l_spawn_background},
+                                     {"spawn_detached", l_spawn_detached},
                                      {"current", l_current},
                                      {"stats", l_stats},
                                      {"on_failure", l_on_failure},

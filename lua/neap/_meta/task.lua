@@ -46,6 +46,14 @@ function core.spawn(fn, ...) end
 ---@return neap.task
 function core.spawn_background(fn, ...) end
 
+--- A background task of the root, out of reach of every scope further in: for
+--- work that tasks of several scopes wait for. Whoever starts it cancels it when
+--- nobody waits any more; its errors must not leave it. Never waits.
+---@param fn function
+---@param ... any
+---@return neap.task
+function core.spawn_detached(fn, ...) end
+
 --- The running task; nothing in a callback.
 ---@return neap.task?
 function core.current() end
