@@ -4,7 +4,7 @@
 -- after that, mean lateness of the mock a request.
 -- usage: neap run case1.lua URL SLOTS SEED MEDIAN SIGMA STARTED ENDED
 local core = require "neap.core"
-local law = require "neap.mock.law"
+local latency = require "neap.world.latency"
 local neap = require "neap"
 
 local url = ...
@@ -34,10 +34,10 @@ local function bound()
 end
 
 -- The latencies that the law drew for this seed, summed; stream 1 is the
--- mock's stream of latencies (lua/neap/mock/init.lua).
+-- mock's stream of latencies (lua/neap/world/streams.lua).
 local function drawn_sum()
   local rng = core.rng(seed, 1)
-  local sample = law.sampler { law = "lognormal", median = median, sigma = sigma }
+  local sample = latency.sampler { law = "lognormal", median = median, sigma = sigma }
   local sum = 0
   for _ = 1, #requests do sum = sum + sample(function() return rng:double() end) end
   return sum

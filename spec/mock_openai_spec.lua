@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
 local json = require "neap.json"
 local openai = require "neap.mock.openai"
-local statistics = require "neap.mock.stats"
 local text = require "neap.mock.text"
 
 local function call_of(body) return { id = "abc", created = 1700000000, body = body } end
@@ -85,6 +84,22 @@ describe("the mock's completions", function()
     assert.same({ "cmpl-abc", "text_completion", "stop" }, { res.id, res.object, res.choices[1].finish_reason })
     assert.truthy(#res.choices[1].text > 0)
   end)
+
+  it("answer each prompt of an array as if it had come alone, in order", function()
+    local function alone(prompt) return ask("completion", { model = "m", prompt = prompt, n = 2 }).choices end
+    local res = ask("completion", { model = "m", prompt = { "Once", "Twice", "Once" }, n = 2 })
+    local expected = {}
+    for _, prompt in ipairs { "Once", "Twice", "Once" } do
+      for _, choice in ipairs(alone(prompt)) do expected[#expected + 1] = choice.text end
+    end
+    assert.equal(6, #expected)
+    for i, choice in ipairs(res.choices) do assert.same({ i - 1, expected[i] }, { choice.index, choice.text }) end
+    assert.equal(1 + 2 + 1, res.usage.prompt_tokens)
+  end)
+
+  it("take an array of numbers for the tokens of one prompt", function()
+    assert.equal(1, #ask("completion", { model = "m", prompt = { 1, 2, 3 } }).choices)
+  end)
 end)
 
 describe("the mock's embeddings", function()
@@ -109,6 +124,14 @@ describe("the mock's embeddings", function()
     assert.same(v[1], v[3])
     assert.not_same(v[1], v[2])
     assert.is_true(math.abs(dot(v[1], v[1]) - 1) < 1e-5)
+  end)
+
+  it("answer a batch item by item, in order, as if each had come alone", function()
+    local texts = {}
+    for i = 1, 50 do texts[i] = "text " .. i * 7919 % 50 end
+    local batch = vectors { model = "m", input = texts }
+    assert.equal(50, #batch)
+    for i = 1, 50 do assert.same(vectors({ model = "m", input = texts[i] })[1], batch[i]) end
   end)
 
   it("are near each other when the texts share words", function()
@@ -136,6 +159,38 @@ describe("the mock's embeddings", function()
   end)
 end)
 
+describe("the mock's moderations", function()
+  local function verdicts(input)
+    return ask("moderation", { model = "m", input = input }).results
+  end
+
+  it("are one a string, and depend on the input alone", function()
+    local results = verdicts { "a", "b", "a" }
+    assert.equal(3, #results)
+    assert.same(results[1], results[3])
+    assert.are_not.same(results[1].category_scores, results[2].category_scores)
+    assert.same(verdicts "a"[1], results[1])
+  end)
+
+  it("take text and images together as one input", function()
+    local results = verdicts { { type = "text", text = "x" },
+      { type = "image_url", image_url = { url = "data:image/png;base64,AAAA" } } }
+    assert.equal(1, #results)
+    assert.is_boolean(results[1].flagged)
+  end)
+
+  it("flag some inputs, by a category", function()
+    local flagged = 0
+    for i = 1, 400 do
+      local result, any = verdicts("input " .. i)[1], false
+      for _, hit in pairs(result.categories) do any = any or hit end
+      assert.equal(any, result.flagged)
+      if any then flagged = flagged + 1 end
+    end
+    assert.is_true(flagged > 20 and flagged < 90)
+  end)
+end)
+
 describe("the mock's refusals", function()
   local cases = {
     { "chat", "GET", "{}", 405, "use POST" },
@@ -149,6 +204,11 @@ describe("the mock's refusals", function()
     { "chat", "POST", '{"model":"m","messages":[{"role":"user"}],"max_tokens":0}', 400, "'max_tokens'", "max_tokens" },
     { "chat", "POST", '{"model":"m","messages":[{"role":"user"}],"n":1.5}', 400, "'n' must be", "n" },
     { "completion", "POST", '{"model":"m"}', 400, "'prompt' must be", "prompt" },
+    { "completion", "POST", '{"model":"m","prompt":[]}', 400, "'prompt' must be", "prompt" },
+    { "completion", "POST", '{"model":"m","prompt":["a",1]}', 400, "'prompt[1]' must be a string", "prompt" },
+    { "moderation", "POST", '{"model":"m","input":[{"type":"image"}]}', 400, "'input[0]' must be a part", "input" },
+    { "moderation", "POST", '{"model":"m","input":["a",3]}', 400, "'input[1]' must be a string", "input" },
+    { "moderation", "POST", '{"model":"m"}', 400, "'input' must be", "input" },
     { "embedding", "POST", '{"model":"m","input":[1]}', 400, "'input[0]' must be a string", "input" },
     { "embedding", "POST", '{"model":"m","input":"x","dimensions":0}', 400, "'dimensions'", "dimensions" },
   }
@@ -163,29 +223,4 @@ describe("the mock's refusals", function()
       assert.equal(case[6] or json.null, err.param)
     end)
   end
-end)
-
-describe("the mock's statistics", function()
-  it("count arrivals by id and by body, and outcomes once they are known", function()
-    local stats = statistics.new(100)
-    local first = stats:arrive("a", "/x", "body", 101)
-    stats:arrive("b", "/x", "body", 102)
-    local third = stats:arrive("a", "/y", "", 103)
-    stats:finish(third, "drop", 0.25)
-    stats:finish(first, 200, 1.5)
-    assert.same({ requests = 3, in_flight = 1, uptime = 10, statuses = { drop = 1, ["200"] = 1 },
-      by_id = { a = 2, b = 1 }, by_body = { body = 2 } }, stats:summary(110))
-    assert.same({
-      { id = "a", path = "/x", arrived = 1, duration = 1.5, status = 200 },
-      { id = "b", path = "/x", arrived = 2, duration = json.null, status = json.null },
-      { id = "a", path = "/y", arrived = 3, duration = 0.25, status = "drop" },
-    }, json.decode("[" .. stats:rows(1, 3, json.encode) .. "]"))
-    assert.equal("3 requests: 1 x 200, 1 x drop, 1 unanswered", stats:line())
-  end)
-
-  it("say so when nothing came", function()
-    local stats = statistics.new(0)
-    assert.equal("0 requests", stats:line())
-    assert.equal("", stats:rows(1, 10, json.encode))
-  end)
 end)

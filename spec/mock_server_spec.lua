@@ -295,6 +295,12 @@ describe("neap mock #real", function()
     { { "--rate-limit", "rps=1" }, "option '--rate-limit': 'rps=1' is not understood; did you mean 'rpm'?" },
     { { "--port", "70000" }, "option '--port' must be at most 65535" },
     { { "--concurrency", "0" }, "option '--concurrency' must be at least 1" },
+    { { "--capacity", "many" }, "option '--capacity': 'many' is no capacity; write N, or N@t=30:N2" },
+    { { "--capacity", "5", "--over", "drop" }, "option '--over': 'drop' is not understood; write reject" },
+    { { "--over", "queue" }, "--over needs --capacity N" },
+    { { "--capacity", "5", "-c", "5" }, "--concurrency N is --capacity N --over queue: give one or the other" },
+    { { "--brownout", "slope=1" }, "option '--brownout': slope needs a knee; write knee=50,slope=1" },
+    { { "--on-disconnect", "stay" }, "option '--on-disconnect' must be one of stop, continue, got 'stay'" },
     { { "--host", "nowhere.test" }, "host 'nowhere.test' is not an IP address" },
     { { "extra" }, "mock takes no argument 'extra'" },
   }

@@ -16,7 +16,7 @@ static void free_handle(uv_handle_t *h) {
   free(h);
 }
 
-static void unwatch(struct np_request *r) {
+void np_request_unwatch(struct np_request *r) {
   if (!r->watch) return;
   (void)uv_poll_stop(r->watch);
   uv_close((uv_handle_t *)r->watch, free_handle);
@@ -27,7 +27,7 @@ static void on_left(uv_poll_t *p, int status, int events) {
   struct np_request *r = p->data;
   (void)status; /* an error on the socket means the same */
   (void)events;
-  unwatch(r);
+  np_request_unwatch(r);
   r->has_left = true;
   np_list_push_tail(&r->server->left, &r->left);
   np_source_raise(&r->server->source);
@@ -43,12 +43,12 @@ static int watch(struct np_request *r) {
   p->data = r;
   r->watch = p;
   if (uv_poll_start(p, UV_DISCONNECT, on_left) == 0) return NP_OK;
-  unwatch(r);
+  np_request_unwatch(r);
   return NP_E_LIMIT;
 }
 
 void np_request_gone_stop(struct np_request *r) {
-  unwatch(r);
+  np_request_unwatch(r);
   np_list_remove(&r->left);
   np_waitq_wake_all(&r->gone, NP_OK);
 }

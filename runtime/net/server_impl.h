@@ -88,6 +88,10 @@ void np_request_on_completed(void *cls, struct MHD_Connection *c,
                              enum MHD_RequestTerminationCode code);
 
 /* server_gone.c */
+/* Leaves it to libmicrohttpd to notice that the client leaves. Once the whole
+ * answer is in its hands, a client who has read it and leaves before
+ * libmicrohttpd says "completed" has not broken anything off. */
+void np_request_unwatch(struct np_request *r);
 /* Stops watching and wakes whoever waits for the leaving. */
 void np_request_gone_stop(struct np_request *r);
 

@@ -60,10 +60,12 @@ int np_request_reply(struct np_request *r, int status,
                      size_t body_len) {
   int rc = may_answer(r, status);
   if (rc < 0) return rc;
-  return answer(r, status,
-                MHD_create_response_from_buffer(
-                    body_len, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY),
-                headers);
+  rc = answer(r, status,
+              MHD_create_response_from_buffer(body_len, (void *)(uintptr_t)body,
+                                              MHD_RESPMEM_MUST_COPY),
+              headers);
+  if (rc == NP_OK) np_request_unwatch(r);
+  return rc;
 }
 
 /* -- Streaming ---------------------------------------------------------------
@@ -155,6 +157,7 @@ int np_request_write(struct np_request *r, struct np_task *t, const void *data,
 void np_request_end(struct np_request *r) {
   if (!r->streaming) return;
   r->ended = true;
+  np_request_unwatch(r);
   if (r->conn) np_server_resume(r);
 }
 

@@ -11,19 +11,21 @@ local M = {
   summary = "an OpenAI-compatible server for demos and tests",
   usage = "neap mock [options]",
   details = [[
-Answers /v1/chat/completions (also streamed), /v1/completions and /v1/embeddings in
-OpenAI's format, and any other path with what it was sent. The first line on
-standard output is "listening on http://HOST:PORT". GET /stats tells how often each
-request arrived, GET /stats?full=1 also when, and how long each took.
+Answers /v1/chat/completions (also streamed), /v1/completions, /v1/embeddings and
+/v1/moderations in OpenAI's format, and any other path with what it was sent. The
+first line on standard output is "listening on http://HOST:PORT". GET /stats tells
+how often each request arrived, GET /stats?full=1 also when, and how long each took.
 
   neap mock --latency lognormal:median=0.1,sigma=0.8 --error 503:0.02 --drop 0.01
-  neap mock --rate-limit rpm=600,tpm=90000 --concurrency 8 --port 0]],
+  neap mock --rate-limit rpm=600,tpm=90000 --concurrency 8 --port 0
+  neap mock --latency fixed:1 --capacity 50@t=30:25 --over reject,retry_after=1
+  neap mock --brownout knee=50,slope=1 --brownout latency=3,error=0.2@t=30..60]],
   options = {
     { name = "port", short = "p", type = "integer", default = 8080, min = 0, max = 65535, metavar = "N",
       help = "port to listen on; 0 picks a free one" },
     { name = "host", type = "string", default = "127.0.0.1", metavar = "IP", help = "address to listen on" },
     { name = "latency", short = "l", type = "string", metavar = "LAW", parse = syntax.latency,
-      help = "fixed:S, uniform:min=S,max=S, exponential:mean=S or lognormal:median=S,sigma=X" },
+      help = "fixed:S, uniform:min=S,max=S, exponential:mean=S, lognormal:median=S,sigma=X, pareto:min=S,alpha=X" },
     { name = "error", short = "e", type = "list", metavar = "STATUS:P", parse = syntax.error_rule,
       help = "answer STATUS with probability P (repeatable); STATUS:P,retry_after=S" },
     { name = "rate-limit", type = "string", metavar = "LIMITS", parse = syntax.rate_limit,
@@ -32,8 +34,16 @@ request arrived, GET /stats?full=1 also when, and how long each took.
       help = "reset the connection with probability P" },
     { name = "hang", type = "string", metavar = "P", parse = syntax.probability,
       help = "never answer, with probability P" },
+    { name = "capacity", type = "string", metavar = "N[@t=S:N2]", parse = syntax.capacity,
+      help = "slots: work on N requests at a time; N2 from S seconds on" },
+    { name = "over", type = "string", metavar = "WHAT", parse = syntax.over,
+      help = "when no slot is free: reject (429), reject,retry_after=S or queue (default reject)" },
     { name = "concurrency", short = "c", type = "integer", min = 1, max = 2 ^ 31, metavar = "N",
-      help = "work on N requests at a time; others queue" },
+      help = "the same as --capacity N --over queue" },
+    { name = "brownout", type = "list", metavar = "RULE", parse = syntax.brownout,
+      help = "knee=N,slope=X: slower with load; latency=X,error=P[@t=A..B] (repeatable)" },
+    { name = "on-disconnect", type = "string", choices = { "stop", "continue" }, metavar = "WHAT",
+      help = "what the work does when its client leaves: stop or continue (default stop)" },
     { name = "token-delay", type = "number", default = 0, min = 0, metavar = "S",
       help = "seconds between two chunks of a stream" },
     { name = "seed", short = "s", type = "integer", default = 1, min = 0, max = 2 ^ 53, metavar = "N",
@@ -64,6 +74,10 @@ local function check(opts, rest)
   local sum = 0
   for _, rule in ipairs(opts.error) do sum = sum + rule.probability end
   if sum > 1 then return ("the probabilities of --error add up to %g, more than 1"):format(sum) end
+  if opts.concurrency and (opts.capacity or opts.over) then
+    return "--concurrency N is --capacity N --over queue: give one or the other"
+  end
+  if opts.over and not opts.capacity then return "--over needs --capacity N" end
 end
 
 ---@param opts table
@@ -72,9 +86,12 @@ end
 function M.main(opts, rest)
   local message = check(opts, rest)
   if message then return EXIT_USAGE, message end
+  local over = opts.over or {}
   local upstream, err = mock.start {
     host = opts.host, port = opts.port, latency = opts.latency, errors = opts.error,
     rate_limit = opts.rate_limit, drop = opts.drop, hang = opts.hang, concurrency = opts.concurrency,
+    capacity = opts.capacity, over = over.over, retry_after = over.retry_after,
+    brownout = #opts.brownout > 0 and opts.brownout or nil, on_disconnect = opts.on_disconnect,
     token_delay = opts.token_delay, seed = opts.seed,
   }
   if not upstream then return EXIT_USAGE, err.message end

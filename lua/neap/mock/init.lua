@@ -2,43 +2,35 @@
 --- answers, on `neap.serve`. `neap mock` is its command line.
 local core = require "neap.core"
 local errors = require "neap.error"
-local flow = require "neap.flow"
-local laws = require "neap.mock.law"
+local law_options = require "neap.world.options"
+local laws = require "neap.world.law"
 local openai = require "neap.mock.openai"
+local options = require "neap.options"
 local serve = require "neap.serve"
-local statistics = require "neap.mock.stats"
+local statistics = require "neap.world.stats"
+local streams = require "neap.world.streams"
 local text = require "neap.mock.text"
 
+local huge, max = math.huge, math.max
 local now, sleep = core.now, core.sleep
 
 local M = {}
 
----@class neap.mock.Config: neap.mock.LawSpec
+---@class neap.mock.Config: neap.world.LawSpec
 ---@field host? string default "127.0.0.1"
 ---@field port? integer default 0: picks one
----@field concurrency? integer requests worked on at a time; others queue
+---@field concurrency? integer the same as `capacity` with over = "queue"
 ---@field token_delay? number seconds between two chunks of a stream; default 0
 ---@field seed? integer default 1
 
 ---@class neap.mock.Mock
 ---@field server neap.serve.Server
----@field stats neap.mock.Stats
----@field law neap.mock.Law
+---@field stats neap.world.Stats
+---@field law neap.world.Law
 ---@field package config neap.mock.Config
----@field package slots neap.Semaphore?
 ---@field package hanging table<neap.serve.Request, true>
 local Mock = {}
 Mock.__index = Mock
-
---- One stream of randomness a purpose; the numbers are part of what a seed means.
-local STREAMS = { latency = 1, error = 2, drop = 3, hang = 4, id = 5 }
-
-local function stream_of(seed)
-  return function(name)
-    local rng = core.rng(seed, STREAMS[name])
-    return function() return rng:double() end
-  end
-end
 
 -- -- Answers -----------------------------------------------------------------
 
@@ -52,13 +44,17 @@ local ERROR_CODES = { [400] = "bad_request", [401] = "invalid_api_key", [404] = 
   [408] = "timeout", [409] = "conflict", [429] = "rate_limit_exceeded", [500] = "internal_error",
   [502] = "bad_gateway", [503] = "overloaded", [504] = "gateway_timeout", [529] = "overloaded" }
 
+local function message_of(fate)
+  if fate.kind == "over" then return "every slot is taken; try again later" end
+  if fate.kind ~= "limit" then return "the mock fails this request, as it was told to" end
+  if not fate.retry_after then
+    return ("this request needs more %s than the limit ever allows"):format(fate.dimension)
+  end
+  return ("rate limit of %s reached; try again in %.3f s"):format(fate.dimension, fate.retry_after)
+end
+
 local function failure(fate, headers)
-  local retry_after = fate.retry_after
-  if retry_after then headers["retry-after"] = ("%d"):format(math.ceil(retry_after)) end
-  local message = fate.kind ~= "limit" and "the mock fails this request, as it was told to"
-    or retry_after and ("rate limit of %s reached; try again in %.3f s"):format(fate.dimension, retry_after)
-    or ("this request needs more %s than the limit ever allows"):format(fate.dimension)
-  local answer = openai.error(fate.status, message, ERROR_CODES[fate.status])
+  local answer = openai.error(fate.status, message_of(fate), ERROR_CODES[fate.status])
   if fate.dimension then answer.json.error.type = fate.dimension end
   answer.headers = headers
   return answer
@@ -71,13 +67,24 @@ local function echo(request)
     body = text.printable(request.body) }
 end
 
+--- Passes the time while the client is there.
+---@return true? gone
+local function stay(request, seconds)
+  if seconds <= 0 then return end
+  local till = now() + seconds
+  local gone = request:wait_disconnect(seconds)
+  if gone then return true end
+  local left = till - now() -- it could not be watched
+  if left > 0 then sleep(left) end
+end
+
 function Mock:send_stream(request, chunks, headers)
   local json = require "neap.json"
   headers["content-type"] = "text/event-stream"
   headers["cache-control"] = "no-cache"
   local writer = request:respond { headers = headers }
   for i = 1, writer and #chunks or 0 do
-    if i > 1 and self.config.token_delay > 0 then sleep(self.config.token_delay) end
+    if i > 1 and stay(request, self.config.token_delay) then return end
     if not writer:event(json.encode(chunks[i])) then return end
   end
   if writer then writer:event "[DONE]" end
@@ -94,29 +101,58 @@ end
 
 -- -- A request's way ---------------------------------------------------------
 
---- Works for as long as the law says, from `since` on, and answers.
-function Mock:work(request, work, fate, since, headers)
-  local left = since + fate.latency - now()
-  if left > 0 then sleep(left) end
-  headers["openai-processing-ms"] = ("%d"):format((now() - since) * 1000)
-  if request:disconnected() then
-    request.instead = "disconnect"
-    request:drop()
-  elseif fate.kind == "drop" then
-    request.instead = "drop"
-    request:drop()
-  elseif fate.kind == "error" then
-    return failure(fate, headers)
-  else
-    return self:answer(request, work, headers)
+local function wake(fate)
+  fate.event:set()
+end
+
+local function watch(request, fate)
+  request:wait_disconnect()
+  fate.gone = true
+  fate.event:set()
+end
+
+--- Waits until the request has its slot, or its client has left.
+---@return true? gone
+function Mock:wait_in_line(request, fate)
+  local law, event = self.law, core.event()
+  fate.event, fate.on_start = event, wake
+  local watcher = core.spawn_background(watch, request, fate)
+  while fate.state == "queued" and not fate.gone do
+    event:clear()
+    local change = law:next_change()
+    event:wait(change < huge and max(0, change - now()) or nil)
+    law:advance(now())
   end
+  watcher:cancel()
+  return fate.gone
 end
 
 function Mock:hang(request)
-  request.instead = "hang"
   self.hanging[request] = true
   request:hang()
   self.hanging[request] = nil
+end
+
+--- Works for as long as the law says, and answers.
+---@return true? gone the client has left
+---@return table? answer
+function Mock:work(request, work, fate, headers)
+  if fate.state == "queued" and self:wait_in_line(request, fate) then return true end
+  if fate.kind == "hang" then
+    request.instead = "hang"
+    self:hang(request)
+    return true
+  end
+  if stay(request, fate.ends - now()) or request:disconnected() then return true end
+  headers["openai-processing-ms"] = ("%d"):format((now() - fate.began) * 1000)
+  if fate.kind == "drop" then
+    request.instead = "drop"
+    request:drop()
+  elseif fate.kind == "error" then
+    return nil, failure(fate, headers)
+  else
+    return nil, self:answer(request, work, headers)
+  end
 end
 
 --- What the request asks for: kind, job and body of an endpoint; or nil and an
@@ -130,33 +166,61 @@ local function understand(request)
 end
 
 function Mock:respond(request)
-  local work, refusal = understand(request)
-  local fate = self.law:decide(now(), work and work.tokens or 0)
-  local id = self:new_id()
+  local law, work, refusal = self.law, understand(request)
+  local at, id = now(), self:new_id()
   local headers = { ["x-request-id"] = "req_" .. id }
-  if self.law.limits then self.law.limits:add_headers(now(), headers) end
   if not work then
+    law:decide(at, 0) -- it counts against the rate limit, and takes its turn in the streams
+    if law.limits then law.limits:add_headers(at, headers) end
     refusal.headers = headers
     return refusal
   end
   work.id = id
-  if fate.kind == "limit" then return failure(fate, headers) end
-  if fate.kind == "hang" then return self:hang(request) end
-  if not self.slots then return self:work(request, work, fate, request.arrived, headers) end
-  return self.slots:with(function() return self:work(request, work, fate, now(), headers) end)
+  local fate = law:arrive(at, work.tokens, request.arrived)
+  law:add_headers(at, fate, headers)
+  if not fate.state then return failure(fate, headers) end
+  local gone, answer = self:work(request, work, fate, headers)
+  law:leave(now(), fate, gone)
+  if gone then request:drop() end
+  return answer
 end
 
 -- -- Statistics --------------------------------------------------------------
 
+--- A few turns of the loop: who has left before now has been noticed then.
+local function catch_up()
+  for _ = 1, 3 do sleep(0) end
+end
+
+--- A client may leave and be back on a new connection before its leaving is
+--- noticed: a peak counts without those who are noticed right after it.
+local function settle_peak(stats)
+  local open, left = stats.open, stats.left
+  catch_up()
+  stats:note_peak(open - (stats.left - left))
+end
+
 local ROWS = 500 -- rendered at a time, so that a long list holds nobody up
+
+--- What GET /stats answers, as a table.
+---@return table
+function Mock:summary()
+  local summary, capacity = self.stats:summary(now()), self.law.capacity
+  if self.config.capacity then
+    self.law:advance(now())
+    summary.slots = { limit = capacity.limit, busy = capacity.busy, waiting = capacity.waiting }
+  end
+  return summary
+end
 
 function Mock:send_stats(request)
   local json = require "neap.json"
   if request.method == "DELETE" then
     self.stats = statistics.new(now())
-    return 200, self.stats:summary(now())
+    return 200, self:summary()
   end
-  local summary = self.stats:summary(now())
+  catch_up() -- peaks are settled
+  local summary = self:summary()
   if request.query.full == nil or request.query.full == "0" then return 200, summary end
   local head = json.encode(summary)
   local writer = request:respond { headers = { ["content-type"] = "application/json" } }
@@ -177,6 +241,7 @@ function Mock:handle(request)
   local id = request.headers["x-client-request-id"]
   request.index = self.stats:arrive(id and text.printable(id), text.printable(request.path),
     text.printable(request.body), request.arrived)
+  if self.stats.open > self.stats.max_open then core.spawn(settle_peak, self.stats) end
   local answer = self:respond(request)
   request.status = answer and answer.status or 200
   return answer
@@ -190,18 +255,39 @@ local function note(request, finished)
   request.stats:finish(request.index, instead or request.status, finished.duration)
 end
 
---- Starts a mock; it runs in the caller's scope until `stop`. Needs real time.
----@param config neap.mock.Config
+local specs = {
+  host = { type = "string" },
+  port = { type = "integer", min = 0, max = 65535 },
+  concurrency = { type = "integer", min = 1 },
+  token_delay = { type = "number", min = 0, default = 0 },
+}
+for name, spec in pairs(law_options.specs) do specs[name] = spec end
+
+local function check(config)
+  local checked = options.check("neap.mock.start", config, specs, 3)
+  if checked.concurrency then
+    if checked.capacity then error("neap.mock.start: give 'concurrency' or 'capacity', not both", 3) end
+    checked.capacity, checked.over = checked.concurrency, "queue"
+  end
+  local message = law_options.problem(checked)
+  if message then error("neap.mock.start: " .. message, 3) end
+  return checked
+end
+
+--- Starts a mock; it runs in the caller's scope until `stop`. Schedules and
+--- windows begin now. Needs real time.
+---@param config? neap.mock.Config
 ---@return neap.mock.Mock? mock
 ---@return neap.Error? err as of neap.serve
 function M.start(config)
-  local seed = config.seed or 1
+  config = check(config)
+  local source = streams.new(config.seed, core.rng)
+  local function stream(name) return source:stream(name) end
   local mock = setmetatable({
-    config = { token_delay = config.token_delay or 0 },
-    law = laws.new(config, stream_of(seed)),
-    draw_id = stream_of(seed) "id",
+    config = config,
+    law = laws.new(config, stream, now()),
+    draw_id = stream "id",
     stats = statistics.new(now()),
-    slots = config.concurrency and flow.semaphore(config.concurrency),
     hanging = {},
   }, Mock)
   local err

@@ -1,5 +1,6 @@
 --- OpenAI's API as far as the mock speaks it: a request body in, an answer of the
 --- right shape out. Nothing here waits or fails at random.
+local moderation = require "neap.mock.moderation"
 local text = require "neap.mock.text"
 
 local concat, floor, type = table.concat, math.floor, type
@@ -56,11 +57,19 @@ local function chat_prompt(body)
   return concat(parts, "\n")
 end
 
-local function completion_prompt(body)
+--- The prompts of a completion: a string, an array of strings (each is answered),
+--- or an array of numbers (the tokens of one prompt).
+local function completion_prompts(body)
   local prompt = body.prompt
-  if type(prompt) == "table" then prompt = concat(prompt, "\n") end
-  if type(prompt) ~= "string" then return nil, "'prompt' must be a string or an array of strings", "prompt" end
-  return prompt
+  if type(prompt) == "string" then return { prompt } end
+  local kind = type(prompt) == "table" and type(prompt[1])
+  if kind ~= "string" and kind ~= "number" then
+    return nil, "'prompt' must be a string or a non-empty array of strings", "prompt"
+  end
+  for i, item in ipairs(prompt) do
+    if type(item) ~= kind then return nil, ("'prompt[%d]' must be a %s"):format(i - 1, kind), "prompt" end
+  end
+  return kind == "string" and prompt or { concat(prompt, " ") }
 end
 
 local function embedding_inputs(body)
@@ -86,15 +95,21 @@ local function whole(body, name, min, max)
 end
 
 ---@class neap.mock.Job a request that was understood
----@field prompt? string
+---@field prompts? string[] one but for completions
 ---@field inputs? string[]
 ---@field limit? integer of tokens to answer
----@field n? integer choices
+---@field n? integer choices for each prompt
 ---@field dimensions? integer
 ---@field stream? boolean
 ---@field tokens integer what it takes from a token limit
 
-local function generation(body, prompt)
+local function count_all(texts)
+  local tokens = 0
+  for i = 1, #texts do tokens = tokens + text.count_tokens(texts[i]) end
+  return tokens
+end
+
+local function generation(body, prompts)
   local limit, message, param
   for _, name in ipairs { "max_completion_tokens", "max_tokens" } do
     limit, message, param = whole(body, name, 1, 2 ^ 31)
@@ -104,8 +119,8 @@ local function generation(body, prompt)
   local n
   n, message, param = whole(body, "n", 1, 128)
   if n == false then return nil, message, param end
-  return { prompt = prompt, limit = limit, n = n or 1, stream = body.stream == true,
-    tokens = text.count_tokens(prompt) + (limit or 16) * (n or 1) }
+  return { prompts = prompts, limit = limit, n = n or 1, stream = body.stream == true,
+    tokens = count_all(prompts) + (limit or 16) * (n or 1) * #prompts }
 end
 
 local parse = {}
@@ -113,13 +128,13 @@ local parse = {}
 function parse.chat(body)
   local prompt, message, param = chat_prompt(body)
   if not prompt then return nil, message, param end
-  return generation(body, prompt)
+  return generation(body, { prompt })
 end
 
 function parse.completion(body)
-  local prompt, message, param = completion_prompt(body)
-  if not prompt then return nil, message, param end
-  return generation(body, prompt)
+  local prompts, message, param = completion_prompts(body)
+  if not prompts then return nil, message, param end
+  return generation(body, prompts)
 end
 
 function parse.embedding(body)
@@ -128,26 +143,33 @@ function parse.embedding(body)
   local dimensions
   dimensions, message, param = whole(body, "dimensions", 1, 8192)
   if dimensions == false then return nil, message, param end
-  local tokens = 0
-  for _, input in ipairs(inputs) do tokens = tokens + text.count_tokens(input) end
   return { inputs = inputs, dimensions = dimensions or 256, base64 = body.encoding_format == "base64",
-    tokens = tokens }
+    tokens = count_all(inputs) }
+end
+
+function parse.moderation(body)
+  local inputs, message, param = moderation.inputs(body)
+  if not inputs then return nil, message, param end
+  return { inputs = inputs, tokens = 0 }
 end
 
 local function usage_of(job, completion_tokens)
-  local prompt_tokens = text.count_tokens(job.prompt)
+  local prompt_tokens = count_all(job.prompts)
   return { prompt_tokens = prompt_tokens, completion_tokens = completion_tokens,
     total_tokens = prompt_tokens + completion_tokens }
 end
 
---- The n answers to a job: arrays of words, their finish reasons, tokens in all.
+--- The answers to a job, n for each prompt, in the order of the prompts: arrays of
+--- words, their finish reasons; and the tokens in all.
 local function answers_to(job)
   local list, tokens = {}, 0
-  for i = 1, job.n do
-    -- The first choice depends on the prompt alone.
-    local words, cut = text.answer(i == 1 and job.prompt or job.prompt .. "\0" .. i, job.limit)
-    list[i] = { words = words, finish_reason = cut and "length" or "stop" }
-    tokens = tokens + #words
+  for _, prompt in ipairs(job.prompts) do
+    for i = 1, job.n do
+      -- The first choice depends on the prompt alone.
+      local words, cut = text.answer(i == 1 and prompt or prompt .. "\0" .. i, job.limit)
+      list[#list + 1] = { words = words, finish_reason = cut and "length" or "stop" }
+      tokens = tokens + #words
+    end
   end
   return list, tokens
 end
@@ -200,6 +222,12 @@ function answer.embedding(call, job)
     usage = { prompt_tokens = job.tokens, total_tokens = job.tokens } }
 end
 
+function answer.moderation(call, job)
+  local results = {}
+  for i, input in ipairs(job.inputs) do results[i] = moderation.result(input) end
+  return { id = "modr-" .. call.id, model = call.body.model, results = results }
+end
+
 --- The chunks of a streamed answer, in order, without the closing [DONE].
 ---@return table[]
 local function chunks_of(call, job, object, prefix, delta)
@@ -240,10 +268,11 @@ M.endpoints = {
   ["/v1/chat/completions"] = "chat",
   ["/v1/completions"] = "completion",
   ["/v1/embeddings"] = "embedding",
+  ["/v1/moderations"] = "moderation",
 }
 
 --- Reads a request to an endpoint. Not understood: nil and what to answer.
----@param kind "chat"|"completion"|"embedding"
+---@param kind "chat"|"completion"|"embedding"|"moderation"
 ---@param method string
 ---@param body_text string
 ---@return neap.mock.Job? job
@@ -261,7 +290,7 @@ function M.parse(kind, method, body_text)
 end
 
 --- The answer to an understood request.
----@param kind "chat"|"completion"|"embedding"
+---@param kind "chat"|"completion"|"embedding"|"moderation"
 ---@param call neap.mock.Call
 ---@param job neap.mock.Job
 ---@return table json
@@ -271,7 +300,7 @@ end
 
 --- The chunks of an understood request with `stream: true`; nil for an endpoint
 --- that has no streams.
----@param kind "chat"|"completion"|"embedding"
+---@param kind "chat"|"completion"|"embedding"|"moderation"
 ---@param call neap.mock.Call
 ---@param job neap.mock.Job
 ---@return table[]?

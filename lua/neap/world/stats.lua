@@ -1,16 +1,28 @@
---- What arrived at the mock, so that a test can prove how often each request did.
---- Everything is counted at arrival. Pure: times are arguments.
+--- What arrived at an upstream, so that a test can prove how often each request
+--- did, and how many were there at a time. Everything is counted at arrival; a
+--- request is *open* from its arrival until its answer is out or its client has
+--- left. Pure: times are arguments.
 local M = {}
 
----@class neap.mock.Stats
+---@class neap.world.Stats
+---@field count integer requests that have arrived
+---@field open integer
+---@field max_open integer the most of them that `note_peak` was told
+---@field left integer requests whose clients did not stay for an answer
+---@field statuses table<string, integer> of those that have ended, by outcome
+---@field by_id table<string, integer>
+---@field by_body table<string, integer>
+---@field logs boolean whether `rows` has something to tell
 local Stats = {}
 Stats.__index = Stats
 
 --- An empty account.
 ---@param start number seconds; times are told relative to it
----@return neap.mock.Stats
-function M.new(start)
-  return setmetatable({ start = start, count = 0, open = 0, by_id = {}, by_body = {}, statuses = {},
+---@param logs? boolean false: counts only, nothing is kept of a single request
+---@return neap.world.Stats
+function M.new(start, logs)
+  return setmetatable({ start = start, count = 0, open = 0, max_open = 0, left = 0,
+    by_id = {}, by_body = {}, statuses = {}, logs = logs ~= false,
     ids = {}, paths = {}, arrivals = {}, durations = {}, outcomes = {} }, Stats)
 end
 
@@ -21,14 +33,15 @@ end
 --- A request has arrived. Columns instead of a table each: 40 bytes a request.
 ---@param id string? its X-Client-Request-Id
 ---@param path string
----@param body string
+---@param body string? nil or "": not counted by body
 ---@param now number seconds
 ---@return integer index for `finish`
 function Stats:arrive(id, path, body, now)
   local index = self.count + 1
   self.count, self.open = index, self.open + 1
   if id then add_one(self.by_id, id) end
-  if body ~= "" then add_one(self.by_body, body) end
+  if body and body ~= "" then add_one(self.by_body, body) end
+  if not self.logs then return index end
   self.ids[index] = id or false
   self.paths[index] = path
   self.arrivals[index] = now - self.start
@@ -37,22 +50,30 @@ function Stats:arrive(id, path, body, now)
   return index
 end
 
+--- So many were there at a time.
+---@param open integer
+function Stats:note_peak(open)
+  if open > self.max_open then self.max_open = open end
+end
+
 --- Its answer is out, or will never be.
 ---@param index integer
 ---@param outcome integer|"drop"|"hang"|"disconnect" an HTTP status, or what came instead
----@param duration number seconds from headers in to answer out
+---@param duration number seconds from arrival to answer out, or to the client's leaving
 function Stats:finish(index, outcome, duration)
   self.open = self.open - 1
+  if outcome == "disconnect" or outcome == "hang" then self.left = self.left + 1 end
+  add_one(self.statuses, tostring(outcome))
+  if not self.logs then return end
   self.durations[index] = duration
   self.outcomes[index] = outcome
-  add_one(self.statuses, tostring(outcome))
 end
 
 --- The counts, for JSON.
 ---@param now number seconds
 ---@return table
 function Stats:summary(now)
-  return { requests = self.count, in_flight = self.open, uptime = now - self.start,
+  return { requests = self.count, in_flight = self.open, max_in_flight = self.max_open, uptime = now - self.start,
     statuses = self.statuses, by_id = self.by_id, by_body = self.by_body }
 end
 
@@ -65,7 +86,7 @@ end
 ---@return string
 function Stats:rows(first, last, encode)
   local rows = {}
-  for i = first, math.min(last, self.count) do
+  for i = first, self.logs and math.min(last, self.count) or 0 do
     local outcome, duration = self.outcomes[i], self.durations[i]
     rows[#rows + 1] = ('{"id":%s,"path":%s,"arrived":%.6f,"duration":%s,"status":%s}'):format(
       self.ids[i] and encode(self.ids[i]) or "null", encode(self.paths[i]), self.arrivals[i],

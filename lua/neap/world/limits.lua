@@ -5,7 +5,7 @@ local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
 
 local M = {}
 
----@class neap.mock.Bucket
+---@class neap.world.Bucket
 ---@field limit number per minute, as reported
 ---@field capacity number
 ---@field rate number per second
@@ -31,15 +31,15 @@ function Bucket:wait_for(amount)
   return max(0, (amount - self.level) / self.rate)
 end
 
----@class neap.mock.Limits
----@field requests neap.mock.Bucket?
----@field tokens neap.mock.Bucket?
+---@class neap.world.Limits
+---@field requests neap.world.Bucket?
+---@field tokens neap.world.Bucket?
 local Limits = {}
 Limits.__index = Limits
 
 --- Limits that start with full buckets.
----@param spec neap.mock.RateLimit
----@return neap.mock.Limits
+---@param spec neap.world.RateLimit
+---@return neap.world.Limits
 function M.new(spec)
   local window = spec.window or 60
   return setmetatable({
