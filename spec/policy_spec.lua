@@ -21,8 +21,7 @@ local function permits(limit, log)
       semaphore:acquire()
       call:hold(self)
       local function leave(...)
-        call:release(self)
-        semaphore:release()
+        if call:release(self) then semaphore:release() end
         return ...
       end
       return leave(next(call, ...))
@@ -136,6 +135,21 @@ describe("neap.policy", function()
     assert.are_not.equal(keys[1], keys[4])
     assert.matches("^neap%-%x+$", keys[1])
     assert.equal(37, #keys[1])
+  end)
+
+  it("has keys for calls inside a call that outlive the outer attempt", function()
+    local calls, keys = require "neap.policy.call", {}
+    neap.retry { backoff = NO_WAIT, max_attempts = 2 }:call(function()
+      for _ = 1, 2 do
+        neap.policy { neap.rate_limiter { rate = 1e6 } }:call(function()
+          keys[#keys + 1] = calls.of():idempotency_key()
+        end)
+      end
+      return response(503)
+    end)
+    assert.equal(keys[1], keys[3])
+    assert.equal(keys[2], keys[4])
+    assert.are_not.equal(keys[1], keys[2])
   end)
 
   it("takes pipelines and rate limiters as parts", function()

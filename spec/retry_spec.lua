@@ -432,6 +432,34 @@ describe("neap.retry", function()
     end)
   end)
 
+  describe("budget", function()
+    it("is asked before every retry, and its no ends the call", function()
+      local fn, calls = script_of { status(503) }
+      local budget = neap.retry_budget { per_call = 0, initial = 3, cap = 3 } -- a retry needs more than 1
+      local res = fixed { max_attempts = 10, budget = budget }:call(fn)
+      assert.equal(503, res.status)
+      assert.equal("budget", res.gave_up)
+      assert.equal(3, calls.n)
+    end)
+
+    it("is made of options too", function()
+      local fn, calls = script_of { status(503) }
+      fixed { max_attempts = 10, budget = { per_call = 0, initial = 0 } }:call(fn)
+      assert.equal(1, calls.n)
+    end)
+
+    it("hears the end of every attempt, also of one that raised or was cancelled in its backoff", function()
+      local budget = neap.retry_budget { form = "envoy", ratio = 0, min_concurrency = 1 }
+      local retry = fixed { max_attempts = 3, budget = budget }
+      assert.has_error(function() retry:call(function() error "bug" end) end)
+      local task = neap.spawn(retry.call, retry, (script_of { status(503) }))
+      neap.sleep(0.5)
+      task:cancel()
+      task:await()
+      assert.equal(3, fixed { max_attempts = 3, budget = budget }:call((script_of { status(503) })).attempts)
+    end)
+  end)
+
   it("takes math.huge attempts", function()
     local n = 0
     local res = neap.retry { max_attempts = math.huge, backoff = { base = 0 } }:call(function()

@@ -65,6 +65,7 @@ local function attempt_until(deadline, call, next, ...)
   local held = call.held_count
   local results = pack(scope.timeout(math.max(0, deadline - now()), next, call, ...))
   call:release_to(held)
+  call:waiting(nil)
   return results
 end
 
@@ -79,7 +80,7 @@ local function bounded_backoff(opts, attempt, err, previous)
 end
 
 -- How long to wait before the next attempt; nil and the reason to give up.
-local function plan(opts, attempt, results, previous, deadline)
+local function plan(opts, call, attempt, results, previous, deadline)
   if attempt >= opts.max_attempts then return nil, "attempts" end
   local hint, parked = nil, false
   if opts.respect_retry_after then
@@ -93,7 +94,12 @@ local function plan(opts, attempt, results, previous, deadline)
   local wait = backoff_rules.with_hint(backoff, hint, type(opts.backoff) == "table" and opts.backoff.jitter, random)
   -- Nothing is gained by waiting for an attempt that may not begin.
   if deadline and now() + wait >= deadline then return nil, "deadline" end
-  if opts.budget and not opts.budget:allow(now(), verdict(results[1], results[2])) then return nil, "budget" end
+  local budget = opts.budget
+  if budget then
+    local spent = budget:allow(now(), verdict(results[1], results[2]), results[2])
+    if not spent then return nil, "budget" end
+    call.budget, call.budget_spent = budget, spent
+  end
   return wait, hint, backoff, parked
 end
 
@@ -131,19 +137,25 @@ function Retry:run(call, next, ...)
   local budget, retry_on = opts.budget, self.retry_on
   local deadline = opts.deadline and now() + opts.deadline
   local attempt, previous = 0, nil
-  if budget then budget:started(now()) end
+  if budget then
+    budget:started(now())
+    call.budget, call.budget_spent = budget, nil
+  end
   while true do
     attempt = attempt + 1
     -- Not in a function of its own without a deadline: thousands of tasks wait
     -- in here, and each frame is part of their memory.
     local results = deadline and attempt_until(deadline, call, next, ...) or pack(next(call, ...))
     local result, err = results[1], results[2]
-    if budget then budget:ended(now(), verdict(result, err), attempt > 1) end
+    if budget then
+      call.budget = nil
+      budget:ended(now(), verdict(result, err), call.budget_spent)
+    end
     if not retry_on(result, err, attempt) then
       call.retrying = inside
       return unpack(results, 1, results.n)
     end
-    local wait, hint, backoff, parked = plan(opts, attempt, results, previous, deadline)
+    local wait, hint, backoff, parked = plan(opts, call, attempt, results, previous, deadline)
     if not wait then
       call.retrying = inside
       return self:give_up(call, results, hint)

@@ -9,7 +9,7 @@
 ---@field fallback? table|function|boolean `neap.fallback`, or its function; default: none
 ---@field cache? table|boolean `neap.cache`; default: none
 ---@field retry? table|boolean `neap.retry` (true)
----@field budget? table|boolean `neap.retry_budget` of the retries and of the hedges (true)
+---@field budget? table|boolean `neap.retry_budget` of the retries and of the hedges; true: the form "finagle" (true)
 ---@field throttle? table|boolean `neap.throttle` (false)
 ---@field hedge? table|boolean `neap.hedge`; only for calls that may be sent twice (false)
 ---@field router? table|boolean `neap.router`: the function gets the endpoint first; not with `client` (false)
@@ -68,6 +68,23 @@
 ---@field accepted? function `(result, err) -> boolean`: the upstream took the call; default: it was not throttled (429), overloaded (503, 529) or failed (408, other 5xx, no connection, timeout)
 ---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
 
+---@class neap.circuit_breaker.Options
+---@field consecutive_failures? integer calls; opens after so many failures in a row; default: not looked at
+---@field window? "count"|"time" what the rates are of: the last calls, or the calls of the last seconds ("count")
+---@field window_size? integer calls or s; how many calls, or seconds (100)
+---@field minimum_calls? integer calls; calls in the window before a rate means anything; at most `window_size` of a count window (20)
+---@field failure_rate? number share; opens when this share of the window failed (0.5)
+---@field slow_call_duration? number s; a call that takes longer is slow; default: not looked at
+---@field slow_call_rate? number share; opens when this share of the window was slow (1)
+---@field open_duration? number s; how long it stays open the first time (5)
+---@field open_duration_factor? number each time it opens again without having closed, it stays open so many times longer (2)
+---@field max_open_duration? number s; and no longer than that (60)
+---@field half_open_calls? integer calls; calls let through to try; their failure rate decides (5)
+---@field failure_on? function `(result, err) -> boolean`: which outcomes are failures; default: 408, 5xx and broken connections, but not 429
+---@field key? function `(call, ...) -> string`: one state a key; default: one a router's endpoint
+---@field on_change? function `(event)`: from, to, reason, key, after every change of state
+---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
+
 ---@class neap.hedge.Options
 ---@field delay? number s; send the next copy when the last one has been under way so long; 0 sends all at once; default: the live `percentile`
 ---@field percentile? number share; send it when so many of the recent calls had ended; default: 1 - `max_extra_load`, so 0.99, and at least 0.5
@@ -80,6 +97,30 @@
 ---@field hedge_on? function `(result, err) -> boolean`: a failure after which the next copy is sent at once; default: what neap.retry would repeat, but for refusals (429, 503, 529)
 ---@field eligible? function `(call, ...) -> boolean`: whether this call may be hedged; default: all
 ---@field budget? table a `neap.retry_budget`, or its options: every copy must be allowed by it too
+---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
+
+---@class neap.fallback.Options
+---@field with? function `(result, err, ...) -> result | nil, err`: makes the answer; gets the outcome and the call's arguments; may wait; needed unless `value` is given
+---@field value? any the answer itself, when there is nothing to compute
+---@field on? function `(result, err) -> boolean`: which outcomes are replaced; default: every error but a cancel, and every status that says the upstream does not work (408, 429, 5xx)
+---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
+
+---@class neap.deadline.Options
+---@field seconds number s; for the whole call
+---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
+
+---@class neap.bulkhead.Options
+---@field limit integer calls; calls at a time; 0 stops everything
+---@field max_waiting? integer calls; calls in line; beyond it `nil, err` of kind "queue_full"; default: no bound
+---@field timeout? number s; longest wait in line; then `nil, err` of kind "queue_timeout"; 0 tries; default: no limit
+---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
+
+---@class neap.pace.Options
+---@field limiter userdata|table a `neap.rate_limiter`, or its options
+---@field amounts? function `(...) -> amounts`: what to reserve for the call's arguments; default: one request
+---@field actual? function `(result, err, ...) -> amounts`: what was used; default: the result's `usage`, nothing but the request for one that was refused, all of it when nobody knows
+---@field observe? boolean re-base the limiter by each response's rate-limit headers (true)
+---@field timeout? number s; longest wait for the turn; then `nil, err` of kind "queue_timeout", phase "pace"
 ---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
 
 ---@class neap.router.Options
@@ -105,13 +146,48 @@
 ---@field max_time? number s; but no longer than this (300)
 ---@field max_percent? number %; of the endpoints may be ejected at a time, and one in any case; 0: none (50)
 
----@class neap.pace.Options
----@field limiter userdata|table a `neap.rate_limiter`, or its options
----@field amounts? function `(...) -> amounts`: what to reserve for the call's arguments; default: one request
----@field actual? function `(result, err, ...) -> amounts`: what was used; default: the result's `usage`, nothing but the request for one that was refused, all of it when nobody knows
----@field observe? boolean re-base the limiter by each response's rate-limit headers (true)
----@field timeout? number s; longest wait for the turn; then `nil, err` of kind "queue_timeout", phase "pace"
+---@class neap.cache.Options
+---@field ttl? number s; how long a result is fresh; `math.huge`: until it must make room (300)
+---@field max_entries? integer count; in memory; beyond it the least recently used goes (1024)
+---@field max_bytes? number bytes; in memory, keys and values; beyond it the least recently used goes, and what is larger is not kept (104857600)
+---@field singleflight? boolean callers that want a key while it is being computed wait for that one call (true)
+---@field negative_ttl? number s; how long a failure (`nil, err`, or a status from 400 up) is kept; default: not at all
+---@field stale_while_revalidate? number s; how long after its time a result is still answered at once, while one call in the background renews it (0)
+---@field key? function `key(...)` of the call's arguments: a string, or nil for a call that passes by the cache; default: made of the function and its arguments
+---@field cacheable? function `cacheable(result, err)`: whether it may be kept; default: results that are not streams, and failures that are not our own doing
+---@field store? table a `neap.cache.file` behind the memory; default: none
 ---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
+
+---@class neap.cache.file.Options
+---@field max_entries? integer count; beyond it the least recently used goes; each takes about 200 bytes of memory (1000000)
+---@field max_bytes? number bytes; keys and values that are alive; the file may be larger by what is garbage (1073741824)
+---@field garbage? number share; the file is written anew when that share of it is garbage (0.5)
+---@field min_compact? number bytes; a file smaller than that is left as it is (65536)
+---@field sync? boolean wait for the disk after each write: a power cut then loses nothing that was kept; a killed process loses nothing either way (false)
+
+---@class neap.rate_limiter.Options
+---@field rate? number requests; requests in `per` seconds
+---@field per? number s; the period of `rate`; default: 1
+---@field burst? number count; requests that may pass at once (of `rate`, else of `requests_per_minute`); default: a second's worth, at least 1
+---@field requests_per_minute? number 1/min; rate of requests
+---@field tokens_per_minute? number 1/min; rate of tokens
+---@field input_tokens_per_minute? number 1/min; rate of input tokens
+---@field output_tokens_per_minute? number 1/min; rate of output tokens
+---@field requests_burst? number count; requests that may pass at once; default: a second's worth
+---@field tokens_burst? number tokens; tokens that may pass at once; default: a minute's worth
+---@field input_tokens_burst? number tokens; input tokens that may pass at once; default: a minute's worth
+---@field output_tokens_burst? number tokens; output tokens that may pass at once; default: a minute's worth
+---@field learn? "lower"|"replace"|"never" what `observe` makes of a response's limit, remaining and reset: "lower" a limit of the server's own beside the configured one, which stays a ceiling; "replace" the same, and the server's limit replaces the configured rate of its kind, higher or lower; "never" only Retry-After counts ("lower")
+---@field name? string what it is called in telemetry; default: "rate_limiter"
+---@field max_waiting? integer count; tasks in line; further ones get `nil, err` of kind "queue_full" at once
+
+---@class neap.semaphore.Options
+---@field max_waiting? integer count; tasks in line; further ones get `nil, err` of kind "queue_full" at once
+
+---@class neap.queue.Options
+---@field max? integer count; values inside before putters wait; default: unbounded
+---@field priority? boolean the lowest number comes first, equals in order of arrival (false)
+---@field aging? number 1/s; what a value's priority number sinks by for each second since its `put`, so that none starves; needs `priority = true` (0)
 
 ---@class neap.batcher.Options
 ---@field run function `(items, key) -> results[, errors] | nil, err`: sends one batch; results and errors by the item's index
@@ -131,25 +207,6 @@
 ---@field on_chunk? function `(chunk)` after each chunk: `index`, `first` and `last` item, `items`, `results`, `errors`, `seconds`
 ---@field keep? boolean false: results are not kept, only handed to `on_chunk`; the number of items is returned (true)
 ---@field on_error? "cancel"|"collect" what a raised error does, as in neap.map ("cancel")
-
----@class neap.cache.Options
----@field ttl? number s; how long a result is fresh; `math.huge`: until it must make room (300)
----@field max_entries? integer count; in memory; beyond it the least recently used goes (1024)
----@field max_bytes? number bytes; in memory, keys and values; beyond it the least recently used goes, and what is larger is not kept (104857600)
----@field singleflight? boolean callers that want a key while it is being computed wait for that one call (true)
----@field negative_ttl? number s; how long a failure (`nil, err`, or a status from 400 up) is kept; default: not at all
----@field stale_while_revalidate? number s; how long after its time a result is still answered at once, while one call in the background renews it (0)
----@field key? function `key(...)` of the call's arguments: a string, or nil for a call that passes by the cache; default: made of the function and its arguments
----@field cacheable? function `cacheable(result, err)`: whether it may be kept; default: results that are not streams, and failures that are not our own doing
----@field store? table a `neap.cache.file` behind the memory; default: none
----@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
-
----@class neap.cache.file.Options
----@field max_entries? integer count; beyond it the least recently used goes; each takes about 200 bytes of memory (1000000)
----@field max_bytes? number bytes; keys and values that are alive; the file may be larger by what is garbage (1073741824)
----@field garbage? number share; the file is written anew when that share of it is garbage (0.5)
----@field min_compact? number bytes; a file smaller than that is left as it is (65536)
----@field sync? boolean wait for the disk after each write: a power cut then loses nothing that was kept; a killed process loses nothing either way (false)
 
 ---@class neap.llm.Options
 ---@field base_url? string the endpoints' paths are appended to it ("https://api.openai.com/v1")

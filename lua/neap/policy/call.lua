@@ -25,10 +25,15 @@ local active = setmetatable({}, { __mode = "k" })
 ---@field wire number seconds spent inside `fn`
 ---@field held neap.policy.Layer[]? layers whose permit it holds, outermost first
 ---@field held_count integer
+---@field away integer? layers from here on gave their permits back for a pause
 ---@field front boolean has been parked: enters lines at the head
 ---@field endpoint? string the router's choice
 ---@field account? string
 ---@field retrying boolean a retry loop is around it
+---@field inside integer calls begun inside the present attempt
+---@field number? integer of this call inside the attempt of the outer one
+---@field budget? neap.retry_budget.Budget has been told of an attempt that has not ended
+---@field budget_spent? neap.retry_budget.Spent what that attempt took from it
 ---@field shared? boolean its result belongs to others too
 local Call = {}
 Call.__index = Call
@@ -41,12 +46,21 @@ function Call:hold(layer)
   self.held[count], self.held_count = layer, count
 end
 
---- Notes that `layer`, the last one in, takes its permit back. Never waits.
+--- Whether the permit at `index` has been given back for a pause.
+local function is_away(call, index)
+  return call.away and index >= call.away and call.held[index].take_back ~= nil
+end
+
+--- Notes that `layer`, the last one in, leaves. False when its permit has been
+--- given back already: it was cut off in a pause. Never waits.
 ---@param layer neap.policy.Layer
+---@return boolean held
 function Call:release(layer)
   local count = self.held_count
   if count == 0 or self.held[count] ~= layer then error("a policy released what it does not hold", 2) end
+  local away = is_away(self, count)
   self.held[count], self.held_count = nil, count - 1
+  return not away
 end
 
 --- Gives back what it holds above the first `count` permits, the last one first.
@@ -54,9 +68,9 @@ end
 ---@param count integer
 function Call:release_to(count)
   for i = self.held_count, count + 1, -1 do
-    local layer = self.held[i]
+    local layer, away = self.held[i], is_away(self, i)
     self.held[i], self.held_count = nil, i - 1
-    layer:give_back(self)
+    if not away then layer:give_back(self) end
   end
 end
 
@@ -69,24 +83,26 @@ function Call:waiting(layer, why, until_)
 end
 
 --- Sleeps without holding any permit: gives them back, and takes them again at
---- the heads of their lines. Waits.
+--- the heads of their lines. What cannot be taken again (a breaker's probe) stays.
+--- Waits.
 ---@param seconds number
 ---@param layer neap.policy.Layer who wants it
 ---@param why string
 function Call:pause(seconds, layer, why)
-  local began, held, count = now(), nil, self.held_count
-  if count > 0 then
-    held = { unpack(self.held, 1, count) }
-    self:release_to(0)
+  local began, count = now(), self.held_count
+  for i = count, 1, -1 do
+    if self.held[i].take_back then self.held[i]:give_back(self) end
+    self.away = i -- also when it is cut off here or below
   end
   self:waiting(layer, why, began + seconds)
   core.sleep(seconds)
   self:waiting(nil)
   self.backoff = self.backoff + now() - began
   for i = 1, count do
-    held[i]:take_back(self)
-    self:hold(held[i])
+    if self.held[i].take_back then self.held[i]:take_back(self) end
+    self.away = i + 1
   end
+  self.away = nil
 end
 
 --- A copy for a hedge: it holds nothing yet, and counts towards this call.
@@ -94,7 +110,7 @@ end
 function Call:fork()
   return setmetatable({
     fn = self.fn, started = now(), outer = self.outer, parent = self, held_count = 0,
-    attempts = 0, queue = 0, pace = 0, backoff = 0, wire = 0, front = self.front,
+    attempts = 0, inside = 0, queue = 0, pace = 0, backoff = 0, wire = 0, front = self.front,
     endpoint = self.endpoint, account = self.account, retrying = self.retrying,
   }, Call)
 end
@@ -107,11 +123,16 @@ function Call:root()
 end
 
 --- A key that is the same for every attempt of this call and differs from any
---- other's: 128 random bits. Never waits.
+--- other's: 128 random bits; of a call inside another one's attempt, the outer
+--- key and its number there, so that it outlives the outer attempt too. Never
+--- waits.
 ---@return string
 function Call:idempotency_key()
   local root = self:root()
-  if not root.key then root.key = M.new_key() end
+  if not root.key then
+    local outer = root.outer
+    root.key = outer and ("%s.%d"):format(outer:idempotency_key(), root.number) or M.new_key()
+  end
   return root.key
 end
 
@@ -144,7 +165,7 @@ end
 
 --- The innermost step of every pipeline: the function itself.
 function M.invoke(call, ...)
-  call.attempts = call.attempts + 1
+  call.attempts, call.inside = call.attempts + 1, 0
   return leave_fn(call, now(), call.fn(...))
 end
 
@@ -176,6 +197,8 @@ local function finish(call, name, ok, ...)
   active[call.task] = call.outer
   if not ok then
     call:release_to(0)
+    -- Granted, and what came of it nobody will tell.
+    if call.budget then call.budget:ended(now(), "neutral", call.budget_spent) end
     error((...), 0)
   end
   local outcome, err = ...
@@ -205,10 +228,14 @@ function M.run(owner, entry, fn, ...)
   local outer = active[task]
   local call = setmetatable({
     fn = fn, task = task, started = now(), outer = outer, held_count = 0,
-    attempts = 0, queue = 0, pace = 0, backoff = 0, wire = 0, front = false,
+    attempts = 0, inside = 0, queue = 0, pace = 0, backoff = 0, wire = 0, front = false,
     retrying = outer and outer.retrying or false, account = owner.account or outer and outer.account,
   }, Call)
   active[task] = call
+  if outer then
+    outer.inside = outer.inside + 1
+    call.number = outer.inside
+  end
   return finish(call, name, xpcall(entry, note_traceback, call, ...))
 end
 

@@ -96,6 +96,8 @@ function Layer:emit(event, fields)
 end
 
 local function show(value)
+  local meta = type(value) == "table" and getmetatable(value)
+  if meta and meta.__tostring then return tostring(value) end
   if type(value) == "table" then
     local parts = {}
     for key, inner in pairs(value) do
@@ -116,8 +118,7 @@ local function add_settings(parts, list, values, prefix)
     if declared.fields and type(value) == "table" then
       add_settings(parts, declared.fields, value, prefix .. name .. ".")
     elseif value ~= nil and value ~= declared.default and name ~= "name" then
-      local plain = type(value) == "table" and getmetatable(value) ~= nil
-      parts[#parts + 1] = prefix .. name .. "=" .. (plain and tostring(value) or show(value))
+      parts[#parts + 1] = prefix .. name .. "=" .. show(value)
     end
   end
 end

@@ -42,7 +42,9 @@ end
 local function budget_of(value)
   if value == false then return nil end
   if type(value) == "table" and value.allow then return value end
-  return require("neap.retry_budget").new(value == true and {} or value)
+  -- Finagle's form has a reserve from the start: one burst of refusals over a few
+  -- dozen calls must not end them all.
+  return require("neap.retry_budget").new(value == true and { form = "finagle" } or value)
 end
 
 local function limiter_of(opts)

@@ -19,8 +19,8 @@ return {
       doc = "how long after its time a result is still answered at once, while one call in the background renews it",
       source = "RFC 5861" },
     { "key", type = "function",
-      doc = "`key(...)` of the call's arguments: a string, or nil for a call that passes by the cache; default: made of "
-        .. "the function and its arguments", source = "neap" },
+      doc = "`key(...)` of the call's arguments: a string, or nil for a call that passes by the cache; default: made "
+        .. "of the function and its arguments", source = "neap" },
     { "cacheable", type = "function",
       doc = "`cacheable(result, err)`: whether it may be kept; default: results that are not streams, and failures "
         .. "that are not our own doing", source = "neap" },
