@@ -1,0 +1,108 @@
+--- Requests in OpenAI's form, made from what the caller gave. Pure.
+local error_class = require "neap.error"
+
+local M = {}
+
+--- What `chat`, `complete` and `embed` take that is not of the body.
+local OURS = { idempotency_key = true, timeout = true, headers = true, on_delta = true }
+
+M.paths = { chat = "/chat/completions", complete = "/completions", embed = "/embeddings" }
+
+local TYPES = {
+  prompt = { string = true, table = true }, messages = { table = true }, input = { string = true, table = true },
+  model = { string = true }, max_tokens = { number = true }, max_completion_tokens = { number = true },
+  idempotency_key = { string = true, boolean = true }, timeout = { number = true, table = true },
+  headers = { table = true }, on_delta = { ["function"] = true },
+}
+
+local function check_types(where, request)
+  if type(request) ~= "table" then
+    error(("%s: the request must be a table, got %s"):format(where, type(request)), 4)
+  end
+  for name, accepted in pairs(TYPES) do
+    local value = request[name]
+    if value ~= nil and not accepted[type(value)] then
+      local names = {}
+      for one in pairs(accepted) do names[#names + 1] = one end
+      table.sort(names)
+      error(("%s: '%s' must be %s, got %s"):format(where, name, table.concat(names, " or "), type(value)), 4)
+    end
+  end
+end
+
+local NEEDED = { chat = "messages", complete = "prompt", embed = "input" }
+
+local function check_shape(where, kind, request)
+  if kind == "chat" and request.prompt ~= nil then
+    if request.messages ~= nil then error(where .. ": give either 'messages' or 'prompt'", 4) end
+    if type(request.prompt) ~= "string" then error(where .. ": 'prompt' must be string, got table", 4) end
+  elseif request[NEEDED[kind]] == nil then
+    error(("%s: '%s' is required"):format(where, kind == "chat" and "messages' or 'prompt" or NEEDED[kind]), 4)
+  end
+  if request.stream ~= nil then
+    error(where .. ": 'stream' is not an option; use chat_stream, or 'on_delta'", 4)
+  end
+  if request.on_delta and kind ~= "chat" then error(where .. ": 'on_delta' is an option of chat", 4) end
+end
+
+local function copy_of(request)
+  local copy = {}
+  for name, value in pairs(request) do copy[name] = value end
+  return copy
+end
+
+--- The request in its full form: a chat's `prompt` is one message of the user.
+--- Raises for misuse; nil and kind "invalid" for what may come from data.
+---@param where string
+---@param kind "chat"|"complete"|"embed"
+---@param request table
+---@return table? request, neap.Error? err
+function M.check(where, kind, request)
+  check_types(where, request)
+  check_shape(where, kind, request)
+  local list = request[NEEDED[kind]]
+  if type(list) == "table" and #list == 0 then
+    return nil, error_class.new { kind = "invalid", sent = "no",
+      message = ("%s: '%s' must not be empty"):format(where, NEEDED[kind]) }
+  end
+  if kind == "chat" and request.prompt then
+    request = copy_of(request)
+    request.messages, request.prompt = { { role = "user", content = request.prompt } }, nil
+  end
+  return request
+end
+
+--- The body: what the caller gave, passed through, with the model in place.
+---@param request table
+---@param model string
+---@param stream boolean
+---@return table
+function M.body(request, model, stream)
+  local body = copy_of(request)
+  for name in pairs(OURS) do body[name] = nil end
+  body.model = model
+  if stream then
+    body.stream = true
+    -- Without it a stream does not say what it used.
+    if body.stream_options == nil then body.stream_options = { include_usage = true } end
+    if body.stream_options == false then body.stream_options = nil end
+  end
+  return body
+end
+
+--- How many inputs an embedding has. An array of numbers is one, made of tokens.
+---@param request table
+---@return integer
+function M.inputs(request)
+  local input = request.input
+  return type(input) == "table" and type(input[1]) ~= "number" and #input or 1
+end
+
+--- Tokens that the answer may take, where the request says so.
+---@param request table
+---@return number?
+function M.max_output(request)
+  return request.max_completion_tokens or request.max_tokens
+end
+
+return M
