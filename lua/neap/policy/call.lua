@@ -23,14 +23,15 @@ local active = setmetatable({}, { __mode = "k" })
 ---@field pace number seconds spent waiting for a rate limiter
 ---@field backoff number seconds spent between attempts
 ---@field wire number seconds spent inside `fn`
----@field held neap.policy.Layer[]? layers whose permit it holds, outermost first
+---@field returned number|false|nil neap.now() when `fn` last returned
+---@field held neap.policy.Layer[]|false|nil layers whose permit it holds, outermost first
 ---@field held_count integer
 ---@field away integer? layers from here on gave their permits back for a pause
----@field front boolean has been parked: enters lines at the head
+---@field front? boolean has been parked: enters lines at the head
 ---@field endpoint? string the router's choice
 ---@field account? string
 ---@field retrying boolean a retry loop is around it
----@field inside integer calls begun inside the present attempt
+---@field inside? integer calls begun inside the present attempt
 ---@field number? integer of this call inside the attempt of the outer one
 ---@field budget? neap.retry_budget.Budget has been told of an attempt that has not ended
 ---@field budget_spent? neap.retry_budget.Spent what that attempt took from it
@@ -51,6 +52,13 @@ local function is_away(call, index)
   return call.away and index >= call.away and call.held[index].take_back ~= nil
 end
 
+-- Forgets the last one. What comes in its place after a pause that was cut off
+-- has not been given back.
+local function drop(call, index)
+  call.held[index], call.held_count = nil, index - 1
+  if call.away and call.away >= index then call.away = nil end
+end
+
 --- Notes that `layer`, the last one in, leaves. False when its permit has been
 --- given back already: it was cut off in a pause. Never waits.
 ---@param layer neap.policy.Layer
@@ -59,7 +67,7 @@ function Call:release(layer)
   local count = self.held_count
   if count == 0 or self.held[count] ~= layer then error("a policy released what it does not hold", 2) end
   local away = is_away(self, count)
-  self.held[count], self.held_count = nil, count - 1
+  drop(self, count)
   return not away
 end
 
@@ -69,7 +77,7 @@ end
 function Call:release_to(count)
   for i = self.held_count, count + 1, -1 do
     local layer, away = self.held[i], is_away(self, i)
-    self.held[i], self.held_count = nil, i - 1
+    drop(self, i)
     if not away then layer:give_back(self) end
   end
 end
@@ -79,7 +87,9 @@ end
 ---@param why? string default: what the layer says when somebody asks
 ---@param until_? number neap.now() at which the wait is due
 function Call:waiting(layer, why, until_)
-  self.waits_in, self.waits_why, self.waits_until = layer, why, until_
+  self.waits_in = layer or false
+  -- Fields of their own only where there is something to say: see `M.run`.
+  if why or self.waits_why then self.waits_why, self.waits_until = why, until_ end
 end
 
 --- Sleeps without holding any permit: gives them back, and takes them again at
@@ -110,7 +120,7 @@ end
 function Call:fork()
   return setmetatable({
     fn = self.fn, started = now(), outer = self.outer, parent = self, held_count = 0,
-    attempts = 0, inside = 0, queue = 0, pace = 0, backoff = 0, wire = 0, front = self.front,
+    attempts = 0, queue = 0, pace = 0, backoff = 0, wire = 0, front = self.front, waits_in = false,
     endpoint = self.endpoint, account = self.account, retrying = self.retrying,
   }, Call)
 end
@@ -159,13 +169,15 @@ function M.all()
 end
 
 local function leave_fn(call, began, ...)
-  call.wire = call.wire + now() - began
+  local ended = now()
+  call.wire, call.returned = call.wire + ended - began, ended
   return ...
 end
 
 --- The innermost step of every pipeline: the function itself.
 function M.invoke(call, ...)
-  call.attempts, call.inside = call.attempts + 1, 0
+  call.attempts = call.attempts + 1
+  if call.inside then call.inside = 0 end
   return leave_fn(call, now(), call.fn(...))
 end
 
@@ -226,15 +238,19 @@ function M.run(owner, entry, fn, ...)
   local task = current()
   if not task then options.fail(name .. ":call waits: it must be called from a task") end
   local outer = active[task]
+  -- What every call uses is there from the start: a field more would make the
+  -- table grow, which costs as much as the rest of this function. Sixteen is what
+  -- fits.
   local call = setmetatable({
-    fn = fn, task = task, started = now(), outer = outer, held_count = 0,
-    attempts = 0, inside = 0, queue = 0, pace = 0, backoff = 0, wire = 0, front = false,
-    retrying = outer and outer.retrying or false, account = owner.account or outer and outer.account,
+    fn = fn, task = task, started = now(), held_count = 0, held = false, waits_in = false, returned = false,
+    attempts = 0, queue = 0, pace = 0, backoff = 0, wire = 0, retrying = false,
   }, Call)
+  local account = owner.account or outer and outer.account
+  if account then call.account = account end
   active[task] = call
   if outer then
-    outer.inside = outer.inside + 1
-    call.number = outer.inside
+    call.outer, call.retrying, call.number = outer, outer.retrying, (outer.inside or 0) + 1
+    outer.inside = call.number
   end
   return finish(call, name, xpcall(entry, note_traceback, call, ...))
 end
