@@ -33,6 +33,7 @@ local M = {}
 ---@field max_headers? integer bytes of a response's head; default 256 KB
 ---@field cookies? boolean keep and send cookies; default false
 ---@field redirects? integer|false hops; default: 10 for GET and HEAD, none for others
+---@field cache? neap.Cache|true keeps what HTTP lets a private cache keep; true: one of its own
 ---@field secret_headers? string[] names of further headers that never go to another origin
 
 ---@type table<string, neap.OptionSpec>
@@ -61,6 +62,7 @@ local CLIENT_OPTIONS = {
   cookies = { type = "boolean", default = false },
   redirects = { type = "number|boolean" },
   secret_headers = { type = "table", default = {} },
+  cache = { type = "table|boolean" },
 }
 
 local DEFAULT_CONNECT_SECONDS, DEFAULT_TOTAL_SECONDS = 10, 300
@@ -110,10 +112,26 @@ local function default_headers(where, given)
   return headers.merge(where, base, given)
 end
 
+local function cache_of(where, value)
+  if not value then return nil end
+  local caches = require "neap.cache"
+  if value == true then return caches.new() end
+  if not caches.is(value) then error(where .. ": option 'cache' must be a neap.cache or true", 0) end
+  return value
+end
+
+--- What besides its headers says who a client is: its certificate; and cookies,
+--- which only libcurl knows.
+local function cache_identity(checked)
+  if checked.cookies then return ("cookies:%08x%08x"):format(core.random() * 2 ^ 32, core.random() * 2 ^ 32) end
+  return checked.tls.cert and "cert:" .. checked.tls.cert
+end
+
 local function checked_options(where, opts)
   local checked = options.check(where, opts, CLIENT_OPTIONS)
   if checked.proxy == true then error(where .. ": option 'proxy' must be an address, \"env\" or false", 0) end
   settings.check(where, checked)
+  checked.cache = cache_of(where, checked.cache)
   return checked, secret_names(where, checked.secret_headers), default_headers(where, checked.headers),
     native_config(where, checked)
 end
@@ -142,7 +160,9 @@ function M.client(opts)
     redirects = checked.redirects, secrets = secrets,
     timeout_total = config.timeout_total,
     max_body = checked.max_body, collect_limit = config.max_body,
-    last_url = false, last_target = false,
+    last_url = false, last_target = false, cookies = checked.cookies, cache = checked.cache,
+    cache_hop = checked.cache and require("neap.http.caching").hop or false,
+    cache_identity = checked.cache and cache_identity(checked), cache_coding = tostring(config.compression),
   }, Client)
 end
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * What leaves the loop thread: whole files, read (and turned into base64) in
- * one job on the thread pool. And base64 of strings, which stays. */
+ * one job on the thread pool. And what stays: base64 of strings, the lock of an
+ * open file. */
 #include "bind/bind.h"
 
 #include "base/base64.h"
@@ -11,6 +12,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -186,6 +188,14 @@ static int l_file_job(lua_State *L) {
   return 1;
 }
 
+/* core.file_lock(fd) -> nothing | errno; EAGAIN: somebody else has the lock */
+static int l_file_lock(lua_State *L) {
+  int fd = (int)luaL_checkinteger(L, 1);
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0) return 0;
+  lua_pushinteger(L, errno == EWOULDBLOCK ? EAGAIN : errno);
+  return 1;
+}
+
 /* -- Base64 of strings ------------------------------------------------------
  */
 
@@ -215,6 +225,7 @@ static int l_decode(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {{"file_job", l_file_job},
+                                     {"file_lock", l_file_lock},
                                      {"base64_encode", l_encode},
                                      {"base64_decode", l_decode},
                                      {NULL, NULL}};

@@ -19,6 +19,11 @@ function file_job:read() end
 ---@return neap.file_job
 function core.file_job(path, base64) end
 
+--- Takes the lock (flock) of an open file, not waiting for it.
+---@param fd integer
+---@return integer? errno nothing when taken; EAGAIN when somebody else has it
+function core.file_lock(fd) end
+
 ---@param data string
 ---@param url boolean the alphabet for URLs, without padding
 ---@return string text

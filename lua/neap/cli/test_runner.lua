@@ -178,6 +178,24 @@ local function count(busted, counts)
   end)
 end
 
+--- busted forgets what a file has required. Our own modules must stay: the table
+--- `neap` outlives the file and holds some of them, and a module that was loaded
+--- twice would not know the other one's objects.
+local function keep_modules(busted)
+  local pop = busted.context.pop
+  function busted.context.pop(...)
+    local kept = {}
+    for name, module in pairs(package.loaded) do
+      if name:find "^neap%." then kept[name] = module end
+    end
+    local result = pop(...)
+    for name, module in pairs(kept) do
+      if package.loaded[name] == nil then package.loaded[name] = module end
+    end
+    return result
+  end
+end
+
 --- Replaces `busted.core` so that the busted object that the runner makes is
 --- ours. Call before `busted.runner` is required.
 ---@param options {seed: integer} the seed that every test starts with
@@ -200,6 +218,7 @@ function M.install(options)
       end
       return register(descriptor, executor, attributes)
     end
+    keep_modules(busted)
     count(busted, counts)
     return busted
   end

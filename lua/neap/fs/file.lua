@@ -4,6 +4,7 @@
 --- file's by then.
 local await = require "neap.await"
 local call = require "neap.fs.call"
+local core = require "neap.core"
 local errors = require "neap.error"
 local uv = require "neap.uv"
 
@@ -73,6 +74,28 @@ function File:read(count)
   return data
 end
 
+--- `count` bytes from `place` on, fewer only at the end of the file; the current
+--- place stays. Any number of tasks at a time. Waits.
+---@param place integer bytes from the start
+---@param count integer at least 1
+---@return string? data "" at the end
+---@return neap.Error? err kind "invalid" for a pipe
+function File:read_at(place, count)
+  for _, number in ipairs { place, count } do
+    if type(number) ~= "number" or number < 0 or number > 2 ^ 53 or number % 1 ~= 0 then
+      error("file:read_at: place and count must be whole numbers of at least 0, got " .. tostring(number), 2)
+    end
+  end
+  local parts, got = {}, 0
+  while got < count do
+    local data, err = wait(self, "read", uv.fs_read, math.min(count - got, MAX_READ), place + got)
+    if not data then return nil, err end
+    if data == "" then break end
+    parts[#parts + 1], got = data, got + #data
+  end
+  return table.concat(parts)
+end
+
 --- Writes all of `data` at the current place (the end, in an appending mode).
 --- After an error part of it may be there. Waits.
 ---@param data string
@@ -135,6 +158,19 @@ end
 ---@return neap.Error? err
 function File:sync()
   return wait(self, "sync", uv.fs_fsync)
+end
+
+--- Takes the file's lock (flock), which other programs that ask for it respect,
+--- until it is closed. False when somebody else has it. Never waits.
+---@return boolean? taken
+---@return neap.Error? err
+function File:lock()
+  if self.hold.closing then return nil, closed(self, "lock") end
+  local code = core.file_lock(self.hold.fd)
+  if not code then return true end
+  local text = uv.translate_sys_error(code)
+  if text:find "^EAGAIN" then return false end
+  return nil, call.failure_of("lock", self.path, text)
 end
 
 --- Cuts the file, or fills it up with zero bytes, to `size` bytes. Waits.

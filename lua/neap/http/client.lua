@@ -23,6 +23,11 @@ local IS_REDIRECT, IDEMPOTENT = redirect.STATUSES, request_module.IDEMPOTENT
 ---@field package collect_limit integer bytes that a response may collect
 ---@field package last_url string|false the url last joined to the base, and the result
 ---@field package last_target string|false
+---@field package cache? neap.Cache
+---@field package cache_hop function|false neap.http.caching's
+---@field package cache_identity? string what besides headers says who asks
+---@field package cache_coding string
+---@field package cookies boolean
 local Client = {}
 Client.__index = Client
 
@@ -53,7 +58,7 @@ local function perform(self, where, method, url, opts)
       error(("%s: options must be a table, got %s"):format(where, type(opts)), 2)
     end
     local key, value = next(opts)
-    if key == "json" and next(opts, key) == nil then
+    if key == "json" and next(opts, key) == nil and not self.cache_hop then
       local err
       content, err = encode_json(value)
       if not content then return nil, err end
@@ -65,6 +70,7 @@ local function perform(self, where, method, url, opts)
       return perform_full(self, where, method, url, opts)
     end
   end
+  if self.cache_hop then return perform_full(self, where, method, url, {}) end
   local target = self.last_target
   if url ~= self.last_url then
     local err

@@ -56,9 +56,15 @@ local function streamed(client, request)
   return res
 end
 
-local function hop(client, request)
+local function transmit(client, request)
   if request.stream or type(request.body) == "table" then return streamed(client, request) end
   return client.native:send(request.method, request.url, request.headers, request.body, request.spec)
+end
+
+local function hop(client, request)
+  local through_cache = client.cache_hop
+  if through_cache then return through_cache(client, request, transmit) end
+  return transmit(client, request)
 end
 
 --- Seconds of a hop that count against the total: the queue's do not.
@@ -103,7 +109,7 @@ function M.follow(client, request, res)
       return nil, err
     end
     if hops > request.redirects then return nil, too_many(request, sends) end
-    local timings = core.http_timings(res.raw)
+    local timings = response.own_timings(res)
     if earlier then response.add_timings(timings, earlier) end
     earlier = timings
     spend(client, request, earlier)

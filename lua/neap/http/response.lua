@@ -28,7 +28,9 @@ local M = {}
 ---@field url string the address that answered, after redirects
 ---@field timings neap.http.Timings
 ---@field replay_safe true? the request may be sent again without harm
----@field package raw userdata
+---@field from_cache? "fresh"|"stale"|"shared"|"revalidated" not from a send of its own; see docs/api/cache.md
+---@field package raw userdata? of one that the core made
+---@field package flat string[]? the headers of one that was kept in a cache
 ---@field package call userdata? the transfer of a streamed body
 ---@field package earlier neap.http.Timings? of the hops before
 ---@field package max_body number? bytes that `read_all` may collect
@@ -37,14 +39,34 @@ local Response = {}
 
 local lazy = {}
 
+local PHASES = { "queue", "pace", "dns", "connect", "tls", "send", "first_byte", "download", "total" }
+
+--- The headers in order of arrival: {name, value, ...}, names in lower case.
+---@param res neap.http.Response
+---@return string[]
+function M.flat_headers(res)
+  return rawget(res, "flat") or core.http_headers(res.raw)
+end
+
+--- The seconds of a response by itself, earlier hops left out.
+---@param res neap.http.Response
+---@return neap.http.Timings
+function M.own_timings(res)
+  local raw = rawget(res, "raw")
+  if raw then return core.http_timings(raw) end
+  local timings = {}
+  for _, phase in ipairs(PHASES) do timings[phase] = 0 end
+  return timings
+end
+
 function lazy.headers(res)
-  local view = headers.view(core.http_headers(res.raw))
+  local view = headers.view(M.flat_headers(res))
   rawset(res, "headers", view)
   return view
 end
 
 function lazy.timings(res)
-  local timings = core.http_timings(res.raw)
+  local timings = M.own_timings(res)
   local earlier = rawget(res, "earlier")
   if earlier then M.add_timings(timings, earlier) end
   -- A stream's go on changing until it has ended.
@@ -64,7 +86,7 @@ end
 ---@param name string in any case
 ---@return string[]
 function Response:header_values(name)
-  return headers.values(core.http_headers(self.raw), name)
+  return headers.values(M.flat_headers(self), name)
 end
 
 --- The body decoded as JSON. Never waits. A streamed body must have been collected
@@ -211,5 +233,26 @@ function metatable.__tostring(res)
   return ("http response %d (%s)"):format(res.status, body and #body .. " bytes" or "streamed")
 end
 
+--- Whether `value` is a response.
+---@param value any
+---@return boolean
+function M.is(value)
+  return getmetatable(value) == metatable
+end
+
+--- Whether its body is, or was, read in pieces.
+---@param res neap.http.Response
+---@return boolean
+function M.is_stream(res)
+  return rawget(res, "call") ~= nil or rawget(res, "body") == nil
+end
+
+--- A response made of what was kept of one: status, body, version, url, sends and
+--- `flat`, its headers. The table becomes the response.
+---@param fields table
+---@return neap.http.Response
+function M.of(fields)
+  return setmetatable(fields, metatable)
+end
 
 return M
