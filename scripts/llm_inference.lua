@@ -7,9 +7,9 @@
 --   $ neap sim scripts/llm_inference.lua        # the same law in virtual time
 --
 --   way                  requests  seconds  requests/s  failed
---   sequential               1000    138.9         7.2       0  (extrapolated from 50)
---   batches of 50            1000     15.3        65.4       0
---   sliding window 100       1000      2.2       457.9       0
+--   sequential               1000    149.6         6.7       0  (extrapolated from 50)
+--   batches of 50            1000     14.1        71.0       0
+--   sliding window 100       1000      2.3       425.8       0
 local neap = require "neap"
 
 local url, full

@@ -5,8 +5,8 @@
 --
 --   $ neap scripts/priority_requests.lua URL     # any service, or `neap mock`
 --   class      requests  failed  waited in line (median, worst)
---   realtime         20       0    0.05 s    0.15 s
---   batch           200       0    2.61 s    5.02 s
+--   realtime         20       0    0.02 s    0.05 s
+--   batch           200       0    2.03 s    4.13 s
 local neap = require "neap"
 
 local WORKERS, BATCH, REALTIME, PAUSE = 8, 200, 20, 0.1

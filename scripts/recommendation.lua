@@ -3,10 +3,10 @@
 -- at a time, and the results by user.
 --
 --   $ neap scripts/recommendation.lua URL [USERS]      # any service, or `neap mock`
---   user_0    ok     1 attempt   0.11 s
---   user_1    ok     2 attempts  0.94 s
+--   user_0    ok     1 attempt    0.11 s
+--   user_1    ok     2 attempts   0.24 s
 --   ...
---   200 users in 3.2 s: 200 answered, 0 failed; 50 requests/s at most, burst 50
+--   200 users in 3.8 s: 200 answered, 0 failed; 50 requests/s at most, burst 50
 local neap = require "neap"
 
 local RATE, CONCURRENCY = 50, 100

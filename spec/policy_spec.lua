@@ -234,6 +234,11 @@ describe("neap.policy", function()
       assert.matches("warning: the rate limiter", policy:describe())
     end)
 
+    it("about what holds a permit for nothing", function()
+      local said = warnings_of { neap.bulkhead { limit = 1 }, neap.cache { ttl = 1 } }
+      assert.matches("the cache stands inside the bulkhead", said[1])
+    end)
+
     it("about nothing in the recommended order", function()
       assert.same({}, (warnings_of { neap.retry {}, neap.rate_limiter { rate = 1 } }))
     end)

@@ -63,6 +63,12 @@ function M.check(layers)
   if at.cache and at.retry and at.retry < at.cache then
     warnings[#warnings + 1] = "the cache stands inside the retry: every attempt looks it up again; put it outside"
   end
+  for _, holder in ipairs { "bulkhead", "adaptive" } do
+    if at.cache and at[holder] and at[holder] < at.cache then
+      warnings[#warnings + 1] = ("the cache stands inside the %s: what it answers, and what waits for another's "
+        .. "answer, holds a permit; put it outside"):format(holder)
+    end
+  end
   if at.deadline and at.retry and at.retry < at.deadline then
     warnings[#warnings + 1] = "the deadline stands inside the retry: it cuts off one attempt, not the call"
   end
