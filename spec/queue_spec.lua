@@ -202,6 +202,76 @@ describe("a priority queue", function()
   end)
 end)
 
+describe("a priority queue with aging", function()
+  it("lets a priority number sink by so much a second", function()
+    local queue = neap.queue { priority = true, aging = 0.5 }
+    queue:put("old", { priority = 5 })
+    neap.sleep(4)
+    queue:put("urgent", { priority = 2.5 })
+    queue:put("not so urgent", { priority = 3.5 })
+    assert.same({ "urgent", "old", "not so urgent" }, drain(queue))
+  end)
+
+  it("gives equals in order of arrival, also those that have become equal", function()
+    local queue = neap.queue { priority = true, aging = 0.25 }
+    queue:put("a", { priority = 2 })
+    neap.sleep(4)
+    queue:put("b", { priority = 1 })
+    neap.sleep(4)
+    queue:put "c"
+    queue:put "d"
+    assert.same({ "a", "b", "c", "d" }, drain(queue))
+  end)
+
+  it("starves nobody under a stream of urgent items", function()
+    local function got_after(aging)
+      local queue, at = neap.queue { priority = true, aging = aging }, nil
+      queue:put("patient", { priority = 10 })
+      neap.scope(function(s)
+        s:spawn(function()
+          for i = 1, 3000 do
+            queue:put(i, { priority = 0 })
+            neap.sleep(0.1)
+          end
+        end)
+        for _ = 1, 3000 do
+          neap.sleep(0.1)
+          if queue:get() == "patient" then at = neap.now() end
+        end
+      end)
+      return at
+    end
+    local start = neap.now()
+    local at = got_after(0.1)
+    assert.is_true(at - start > 99 and at - start < 101, at - start)
+    assert.is_nil(got_after(0))
+  end)
+
+  it("counts the age of a putter that waits from its call", function()
+    local queue = neap.queue { max = 2, priority = true, aging = 1 }
+    queue:put("first", { priority = 0 })
+    queue:put("second", { priority = 0 })
+    neap.scope(function(s)
+      s:spawn(function() queue:put("waited", { priority = 10 }) end)
+      neap.sleep(20)
+      assert.equal("first", queue:get())
+      settle()
+      assert.equal("second", queue:get())
+      queue:put("late", { priority = 0 })
+      assert.same({ "waited", "late" }, drain(queue))
+    end)
+  end)
+
+  it("leaves infinite priorities where they are", function()
+    local queue = neap.queue { priority = true, aging = 1 }
+    queue:put("last", { priority = math.huge })
+    neap.sleep(1e6)
+    queue:put("middle", { priority = 1e9 })
+    queue:put("first", { priority = -math.huge })
+    assert.same({ "first", "middle", "last" }, drain(queue))
+  end)
+end)
+
 describe("closing a queue", function()
   it("lets getters take what is left, then says 'closed'", function()
     local queue = neap.queue()
@@ -341,6 +411,9 @@ describe("misuse of a queue raises", function()
     assert.has_error(function() neap.queue { priority = 1 } end)
     local _, err = pcall(neap.queue, { maxx = 1 })
     assert.matches("did you mean 'max'", err, 1, true)
+    assert.has_error(function() neap.queue { priority = true, aging = -1 } end)
+    _, err = pcall(neap.queue, { aging = 0.1 })
+    assert.matches("'aging' needs 'priority'", err, 1, true)
     assert.has_error(function() neap.queue():put(1, { timeut = 1 }) end)
     assert.has_error(function() neap.queue():put(1, { timeout = -1 }) end)
     assert.has_error(function() neap.queue():get(-1) end)

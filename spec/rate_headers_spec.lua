@@ -130,13 +130,30 @@ describe("limits observed", function()
 
   it("read OpenAI's headers", function()
     assert.same({
-      requests = { limit = 60, remaining = 59, reset = 1 },
-      tokens = { limit = 150000, remaining = 149984, reset = 360 },
+      requests = { limit = 60, remaining = 59, reset = 1, per = 60, steady = true },
+      tokens = { limit = 150000, remaining = 149984, reset = 360, steady = true },
     }, observe {
       ["x-ratelimit-limit-requests"] = "60", ["x-ratelimit-remaining-requests"] = "59",
       ["x-ratelimit-reset-requests"] = "1s", ["x-ratelimit-limit-tokens"] = "150000",
       ["x-ratelimit-remaining-tokens"] = "149984", ["x-ratelimit-reset-tokens"] = "6m0s",
     })
+  end)
+
+  it("tell OpenAI's limits a day from those a minute by how slowly they refill", function()
+    local function per(limit, remaining, reset)
+      return observe({
+        ["x-ratelimit-limit-requests"] = limit, ["x-ratelimit-remaining-requests"] = remaining,
+        ["x-ratelimit-reset-requests"] = reset,
+      }).requests.per
+    end
+    assert.equal(86400, per("10000", "9999", "8.64s"))
+    assert.equal(86400, per("10000", "9998", "8.64s"))
+    assert.equal(86400, per("200", "0", "24h0m0s"))
+    assert.equal(3600, per("100", "99", "36s"))
+    assert.equal(60, per("500", "499", "120ms"))
+    assert.equal(60, per("3", "1", "40s"))
+    assert.is_nil(per("500", "500", "0s"))
+    assert.is_nil(per("500", "499", "12"))
   end)
 
   it("read Azure's plain seconds and take its -1 and 0 for unknown", function()
@@ -156,8 +173,8 @@ describe("limits observed", function()
       ["anthropic-ratelimit-unified-status"] = "rejected",
       ["anthropic-ratelimit-unified-reset"] = tostring(NOW + 80),
     }
-    assert.same({ limit = 1000, remaining = 999, reset = 10 }, seen.requests)
-    assert.same({ remaining = 0, reset = 5 }, seen.input_tokens)
+    assert.same({ limit = 1000, remaining = 999, reset = 10, steady = true }, seen.requests)
+    assert.same({ remaining = 0, reset = 5, steady = true }, seen.input_tokens)
     assert.same({ remaining = 8000 }, seen.output_tokens)
     assert.same({ remaining = 0, reset = 30 }, seen.unified)
   end)
@@ -180,6 +197,38 @@ describe("limits observed", function()
     assert.same({ remaining = 0 }, observe({ ratelimit = '"burst";r=0' }).requests)
     assert.same({}, observe { ratelimit = '"burst";r=x' })
     assert.same({}, observe { ratelimit = "nonsense" })
+    assert.same({}, observe { ratelimit = "" })
+    assert.same({}, observe { ratelimit = ',;r=;"' })
+  end)
+
+  it("read the IETF field with its policy: quota and window", function()
+    assert.same({ limit = 100, remaining = 50, reset = 30, per = 60 }, observe({
+      RateLimit = '"burst";r=50;t=30', ["RateLimit-Policy"] = '"burst";q=100;w=60',
+    }).requests)
+    assert.same({ limit = 1000, remaining = 9, reset = 7, per = 86400 }, observe({
+      ratelimit = '"burst";r=50;t=30, "a, day";r=9;t=7',
+      ["ratelimit-policy"] = '"burst";q=100;w=60, "a, day"; q=1000 ;w=86400;pk=:cGsx:',
+    }).requests)
+    assert.same({ remaining = 50, reset = 30 }, observe({
+      ratelimit = '"burst";r=50;t=30', ["ratelimit-policy"] = '"other";q=100;w=60, "burst";q=many',
+    }).requests)
+  end)
+
+  it("leave out an IETF policy that does not count requests", function()
+    assert.same({ limit = 100, remaining = 50, per = 60 }, observe({
+      ratelimit = '"bytes";r=3;t=9, "burst";r=50',
+      ["ratelimit-policy"] = '"bytes";q=5000;w=60;qu="content-bytes", "burst";q=100;w=60;qu="requests"',
+    }).requests)
+  end)
+
+  it("read the IETF's earlier forms", function()
+    assert.same({ limit = 100, remaining = 50, reset = 30 },
+      observe({ ratelimit = "limit=100, remaining=50, reset=30" }).requests)
+    assert.same({ limit = 100, remaining = 50, reset = 30 }, observe({ ratelimit = '"a";l=100;r=50;t=30' }).requests)
+    assert.same({ limit = 50, remaining = 3, reset = 20, per = 60 }, observe({
+      ["ratelimit-limit"] = "50, 10;w=1, 50;w=60", ["ratelimit-remaining"] = "3", ["ratelimit-reset"] = "20",
+    }).requests)
+    assert.same({ limit = 50 }, observe({ ["ratelimit-limit"] = "50, 10;w=1" }).requests)
   end)
 
   it("ignore garbage in each field by itself", function()

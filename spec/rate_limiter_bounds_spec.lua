@@ -1,4 +1,6 @@
--- The rate limiter against its definition, by random use with a fixed seed.
+-- SPDX-License-Identifier: MIT
+-- The rate limiter against its definition, by random use with a fixed seed, and
+-- over sockets.
 local core = require "neap.core"
 local neap = require "neap"
 
@@ -115,5 +117,114 @@ describe("a rate limiter under random use", function()
       if got == expected then exact = exact + 1 end
     end
     assert.is_true(exact >= 1990, exact)
+  end)
+end)
+
+--- Whether the instants (seconds, ascending) keep to burst + rate * (W + slack) in
+--- every window W from one of them to another; else the most that were too many.
+local function most_above(times, rate, burst, slack)
+  local least, most = math.huge, -math.huge
+  for i, time in ipairs(times) do
+    least = math.min(least, i - 1 - rate * time)
+    most = math.max(most, i - rate * time - least)
+  end
+  return most - burst - rate * slack
+end
+
+describe("a rate limiter of R per second", function()
+  for _, rate in ipairs { 5, 50, 1000 } do
+    it(("lets exactly burst + R*T pass in virtual time, and in no window more, for R = %d"):format(rate), function()
+      for _, burst in ipairs { 1, 7, rate } do
+        local limiter, times, start = neap.rate_limiter { rate = rate, burst = burst }, {}, neap.now()
+        neap.scope(function(s)
+          for _ = 1, 3 do
+            s:spawn(function()
+              while neap.now() - start < 4 do
+                limiter:acquire()
+                times[#times + 1] = to_ns(neap.now() - start)
+              end
+            end)
+          end
+        end)
+        while times[#times] > 4e9 do table.remove(times) end
+        assert.equal(burst + rate * 4, #times)
+        local ns = rate / 1e9
+        assert.is_true(most_above(times, ns, burst, 0) <= 1e-6)
+        assert.is_true(most_above(times, ns, burst - 1, 0) > 0.999, "the bound is reached")
+      end
+    end)
+  end
+
+  it("keeps to it whatever is cancelled, times out or comes in at the front", function()
+    local limiter = neap.rate_limiter { rate = 5, burst = 4, tokens_per_minute = 60, tokens_burst = 30 }
+    local times, start = {}, neap.now()
+    neap.scope(function(s)
+      local tasks = {}
+      for _ = 1, 4000 do
+        local tokens = draw(8) == 1 and draw(30) or 0
+        tasks[#tasks + 1] = s:spawn(function()
+          local lease = limiter:acquire({ tokens = tokens }, draw(3) == 1 and core.random() * 20 or nil, draw(9) == 1)
+          if not lease then return end
+          assert.equal(neap.now(), lease:date())
+          times[#times + 1] = neap.now() - start
+          if draw(2) == 1 then lease:settle { tokens = 0 } end
+        end)
+        if draw(3) == 1 then table.remove(tasks, draw(#tasks)):cancel() end
+        neap.sleep(core.random() * 0.4)
+      end
+    end)
+    assert.is_true(#times > 1500, #times)
+    assert.is_true(most_above(times, 5, 4, 0) <= 1e-6)
+  end)
+end)
+
+describe("a rate limiter of R per second over sockets", function()
+  local SECONDS, BURSTS = 10, { [5] = 1, [50] = 5, [1000] = 50 }
+
+  --- Sends as fast as the limiter allows for a little more than SECONDS.
+  local function drive(s, client, rate)
+    local limiter, start = neap.rate_limiter { rate = rate, burst = BURSTS[rate] }, neap.now()
+    for _ = 1, math.min(40, rate) do
+      s:spawn(function()
+        while neap.now() - start < SECONDS + 0.3 do
+          limiter:acquire()
+          assert(client:get("/r" .. rate))
+        end
+      end)
+    end
+  end
+
+  local function arrivals(stats, rate)
+    local times = {}
+    for _, row in ipairs(stats.full) do
+      if row.path == "/r" .. rate then times[#times + 1] = row.arrived end
+    end
+    table.sort(times)
+    return times
+  end
+
+  it("stays within burst + R*(T + 0.1 s) and above 98 % of R*T at a mock, for R = 5, 50, 1000 #real", function()
+    local child = require "spec.support.child"
+    local mock = child.start { "mock", "--port", "0" }
+    mock:wait_for "\n"
+    local base = assert(mock.out:match "(http://%S+)")
+    local client = neap.http.client { base_url = base, max_connections = 100 }
+    neap.scope(function(s)
+      for rate in pairs(BURSTS) do drive(s, client, rate) end
+    end)
+    local stats = client:get("/stats?full=1"):json()
+    client:close()
+    mock:kill "sigterm"
+    mock:wait()
+    for rate, burst in pairs(BURSTS) do
+      local times = arrivals(stats, rate)
+      local above = most_above(times, rate, burst, 0.1)
+      assert.is_true(above <= 0, ("R = %d: %.1f too many"):format(rate, above))
+      local within = 0
+      for _, time in ipairs(times) do
+        if time < times[1] + SECONDS then within = within + 1 end
+      end
+      assert.is_true(within >= 0.98 * rate * SECONDS, ("R = %d: %d in %d s"):format(rate, within, SECONDS))
+    end
   end)
 end)

@@ -337,71 +337,31 @@ describe("lease:settle", function()
   end)
 end)
 
-describe("limiter:observe", function()
-  local function llm()
-    return neap.rate_limiter { requests_per_minute = 6000, tokens_per_minute = 60000 }
-  end
-
-  it("lowers what is left to what the server says, and never raises it", function()
-    local limiter = llm()
-    limiter:acquire { tokens = 30000 }
-    limiter:observe { ["x-ratelimit-remaining-requests"] = "7", ["x-ratelimit-remaining-tokens"] = "59000" }
-    assert.equal(7, limiter:available "requests")
-    assert.equal(30000, limiter:available "tokens")
-    limiter:observe { ["X-RateLimit-Remaining-Tokens"] = "100" }
-    assert.equal(100, limiter:available "tokens")
-    neap.sleep(1)
-    assert.equal(1100, limiter:available "tokens")
+describe("lease:settle of requests", function()
+  it("charges every send: redirect hops and what was sent again", function()
+    local limiter = neap.rate_limiter { requests_per_minute = 60, requests_burst = 5, tokens_per_minute = 1000 }
+    local lease = limiter:acquire { tokens = 300 }
+    lease:settle { requests = 3 }
+    assert.equal(2, limiter:available "requests")
+    assert.equal(700, limiter:available "tokens")
+    lease:settle { requests = 3, tokens = 0 }
+    assert.equal(2, limiter:available "requests")
+    assert.equal(1000, limiter:available "tokens")
   end)
 
-  it("lets nothing of an exhausted kind pass before its reset", function()
-    local limiter = llm()
-    limiter:observe { ["x-ratelimit-remaining-tokens"] = "0", ["x-ratelimit-reset-tokens"] = "6s" }
-    assert.equal(0, limiter:available "tokens")
-    assert.equal(0, dates(limiter, 1, { tokens = 0 })[1])
-    assert.equal(6000000000, dates(limiter, 1, { tokens = 1 })[1])
-    assert.equal(5999, limiter:available "tokens")
-  end)
-
-  it("holds everything back for Retry-After, also those who wait already", function()
-    local limiter, start = neap.rate_limiter { rate = 10, burst = 1 }, neap.now()
-    limiter:acquire()
+  it("works for a call that was cancelled, from its clean-up", function()
+    local limiter = neap.rate_limiter { rate = 1, burst = 5 }
     neap.scope(function(s)
-      s:spawn(function()
-        limiter:acquire()
-        assert.equal(2500000000, ns_since(start))
+      local task = s:spawn(function()
+        local lease = limiter:acquire(4)
+        pcall(neap.sleep, 100)
+        lease:settle(1)
       end)
       settle()
-      limiter:observe { ["retry-after-ms"] = "2500" }
-      limiter:observe { ["retry-after"] = "1" }
-      assert.equal(0, limiter:available())
+      assert.equal(1, limiter:available())
+      task:cancel()
     end)
-  end)
-
-  it("holds every kind back for an exhausted unified limit", function()
-    local limiter = llm()
-    limiter:observe {
-      ["anthropic-ratelimit-unified-status"] = "rejected",
-      ["anthropic-ratelimit-unified-reset"] = tostring(math.floor(neap.time()) + 10),
-    }
-    local date = dates(limiter, 1, { tokens = 1 })[1]
-    assert.is_true(date > 8.9e9 and date <= 10e9, date)
-  end)
-
-  it("asks again after ten minutes whatever the server said", function()
-    local limiter = neap.rate_limiter { rate = 1 }
-    limiter:observe { ["retry-after"] = "100000000" }
-    assert.equal(600000000000, dates(limiter, 1)[1])
-  end)
-
-  it("takes garbage, and kinds that it does not limit, for nothing", function()
-    local limiter = neap.rate_limiter { rate = 5 }
-    limiter:observe {
-      ["retry-after"] = "soon", ["x-ratelimit-remaining-requests"] = "-1", ["x-ratelimit-reset-requests"] = "0",
-      ["x-ratelimit-remaining-tokens"] = "0", ["x-ratelimit-reset-tokens"] = "60",
-    }
-    limiter:observe {}
-    assert.equal(5, limiter:available())
+    assert.equal(4, limiter:available())
   end)
 end)
 
@@ -410,7 +370,8 @@ describe("misuse of a rate limiter raises", function()
     for _, options in ipairs {
       {}, { per = 5 }, { burst = 3 }, { rate = 0 }, { rate = -1 }, { rate = 0 / 0 }, { rate = 1, burst = 0 },
       { rate = "1" }, { rate = 1, per = 0 }, { rate = 1e-300 }, { rate = 1e12 }, { rate = 1, per = 1e12 },
-      { tokens_per_minute = 5, requests_burst = 2 }, { tokens_per_minute = 5, burst = 2 },
+      { tokens_per_minute = 5, requests_burst = 2 }, { tokens_per_minute = 5, burst = 2 }, { learn = "lower" },
+      { rate = 1, learn = "higher" }, { rate = 1, burst = 1e13 }, { learn = "replace", per = 5 },
     } do
       assert.has_error(function() neap.rate_limiter(options) end)
     end

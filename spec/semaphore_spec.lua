@@ -200,6 +200,81 @@ describe("a semaphore", function()
   end)
 end)
 
+describe("the front of a semaphore's line", function()
+  it("comes before all others, first come, first served among its own", function()
+    local sem, log = neap.semaphore(1), {}
+    sem:acquire()
+    neap.scope(function(s)
+      for _, name in ipairs { "a", "front 1", "b", "front 2" } do
+        s:spawn(function()
+          assert.is_true(sem:acquire(1, nil, name:find "front" ~= nil))
+          log[#log + 1] = name
+          sem:release()
+        end)
+      end
+      settle()
+      assert.equal(4, sem:waiting())
+      sem:release()
+    end)
+    assert.same({ "front 1", "front 2", "a", "b" }, log)
+    assert_idle(sem, 1)
+  end)
+
+  it("is never refused for a full line, and enters at once where it fits though others wait", function()
+    local sem = neap.semaphore(3, { max_waiting = 1 })
+    sem:acquire(2)
+    neap.scope(function(s)
+      s:spawn(function()
+        sem:acquire(3)
+        sem:release(3)
+      end)
+      settle()
+      assert.equal("queue_full", select(2, sem:acquire(1)).kind)
+      assert.is_true(sem:acquire(1, 0, true))
+      assert.equal("timeout", select(2, sem:acquire(1, 0, true)).kind)
+      assert.equal("timeout", select(2, sem:acquire(1, 0.5, true)).kind)
+      local waiter = s:spawn(function() assert.is_true(sem:acquire(2, nil, true)) end)
+      settle()
+      assert.equal(2, sem:waiting())
+      sem:release(2)
+      settle()
+      assert.equal("done", waiter:status())
+      sem:release(3)
+    end)
+    assert_idle(sem, 3)
+  end)
+
+  it("holds nobody up once it has left", function()
+    local sem = neap.semaphore(2)
+    sem:acquire()
+    neap.scope(function(s)
+      local big = s:spawn(function() sem:acquire(2, nil, true) end)
+      local small = s:spawn(function() sem:acquire() end)
+      settle()
+      assert.equal("waiting", small:status())
+      big:cancel()
+      settle()
+      assert.equal("done", small:status())
+    end)
+    sem:release(2)
+    assert_idle(sem, 2)
+  end)
+end)
+
+describe("semaphore:acquire of free permits", function()
+  it("does not give way to other tasks", function()
+    local sem, others = neap.semaphore(2), 0
+    neap.scope(function(s)
+      s:spawn(function() others = others + 1 end)
+      for _ = 1, 1000 do
+        sem:acquire()
+        sem:release()
+      end
+      assert.equal(0, others)
+    end)
+  end)
+end)
+
 describe("semaphore:with", function()
   it("passes arguments in and results out, nil among them", function()
     local sem = neap.semaphore(1)
@@ -327,6 +402,11 @@ local function model_new(limit)
       first.state = "in"
     end
   end
+  function model.enter(entry)
+    local place = #model.line + 1
+    while entry.front and model.line[place - 1] and not model.line[place - 1].front do place = place - 1 end
+    table.insert(model.line, place, entry)
+  end
   function model.leave(entry)
     for i, candidate in ipairs(model.line) do
       if candidate == entry then table.remove(model.line, i) end
@@ -338,7 +418,7 @@ local function model_new(limit)
 end
 
 describe("a semaphore under random use", function()
-  it("does what a plain model does: enter, leave, cancel, new limits", function()
+  it("does what a plain model does: enter, enter at the front, leave, cancel, new limits", function()
     local function draw(n) return math.floor(core.random() * n) + 1 end
     local sem, model = neap.semaphore(4), model_new(4)
     local entries = {}
@@ -346,11 +426,11 @@ describe("a semaphore under random use", function()
       for step = 1, 3000 do
         local action, entry = draw(10), entries[draw(#entries + 1)]
         if action <= 4 then
-          local new = { n = draw(5), state = "waiting" }
+          local new = { n = draw(5), state = "waiting", front = draw(4) == 1 }
           entries[#entries + 1] = new
-          model.line[#model.line + 1] = new
+          model.enter(new)
           model.admit()
-          new.task = s:spawn(function() new.got = sem:acquire(new.n) end)
+          new.task = s:spawn(function() new.got = sem:acquire(new.n, nil, new.front) end)
         elseif action <= 7 and entry and entry.state == "in" then
           sem:release(entry.n)
           entry.state = "out"

@@ -373,7 +373,7 @@ end
 ---@field running integer batches under way
 ---@field open integer batches that take items
 ---@field due integer batches that wait for their turn
----@field next_change? number neap.now() at which the next batch is sent for its age
+---@field next_change? number seconds until the next batch is sent for its age
 ---@field batches integer sent so far
 ---@field items integer sent so far
 ---@field dropped integer items whose callers left before they were sent
@@ -396,7 +396,8 @@ function Batcher:snapshot()
   return {
     kind = "batcher", name = self.name, state = self.closed and "closed" or state,
     reason = self.first and "concurrency" or nil, limit = self.options.concurrency, waiting = self.waiting,
-    running = self.running, open = open, due = due, next_change = next_change, batches = self.batches,
+    running = self.running, open = open, due = due, next_change = next_change and math.max(0, next_change - core.now()),
+    batches = self.batches,
     items = self.items, dropped = self.dropped, refused = self.refused,
   }
 end

@@ -64,15 +64,14 @@ end
 
 local function settle(self, lease, args, ...)
   local result, err = ...
-  local opts = self.options
+  local opts, res = self.options, result or err
+  -- The server's word first: nobody may pass on a refund that it has overtaken.
+  if opts.observe and type(res) == "table" and type(res.headers) == "table" then
+    self.limiter:observe(res.headers, lease)
+  end
   local amounts = opts.actual and opts.actual(result, err, unpack(args or {}, 1, args and args.n or 0))
   if not amounts then amounts = M.actual(result, err) end
   if amounts then lease:settle(amounts) end
-  local res = result or err
-  if opts.observe and type(res) == "table" then
-    local headers = res.headers
-    if type(headers) == "table" then self.limiter:observe(headers, lease) end
-  end
   return ...
 end
 
@@ -105,10 +104,19 @@ function Pace:wait_reason()
   return ("waiting for the rate limiter, %d in line"):format(self.limiter:waiting())
 end
 
+--- Exact for the first in line, an estimate for the others.
+function Pace:wait_until(call)
+  return self.limiter:eta(call.task)
+end
+
 function Pace:snapshot()
-  local limiter = self.limiter
-  return { kind = self.kind, name = self.name, state = limiter:waiting() > 0 and "pacing" or "ready",
-    waiting = limiter:waiting() }
+  local found = self.limiter:snapshot()
+  found.kind, found.name = self.kind, self.name
+  return found
+end
+
+function Pace:describe()
+  return ("%s limiter=%s"):format(self.name, self.limiter:snapshot().name)
 end
 
 --- A pacing policy.

@@ -15,6 +15,8 @@ local EPOCH_FLOOR = 1e9
 ---@field limit? number units the server grants in its own period
 ---@field remaining? number units left; 0 means exhausted
 ---@field reset? number seconds from now until the dimension is reset, above 0
+---@field steady? boolean it refills steadily and is full at `reset`; else all comes back then
+---@field per? number seconds of the limit's period, where that is known
 
 ---@alias neap.RateDimension "requests"|"tokens"|"input_tokens"|"output_tokens"|"unified"
 
@@ -125,18 +127,20 @@ local function server_time(headers, now_wall)
   return headers.date and M.http_date(headers.date, now_wall) or now_wall
 end
 
---- Seconds from now of a reset in any format, above 0, or nil.
+--- Seconds from now of a reset in any format, above 0, or nil; and the format.
 local function delay_of(text, headers, now_wall)
   if not text then return nil end
   local seconds = decimal(text)
-  if seconds and seconds < EPOCH_FLOOR then return positive(seconds) end
-  local time = seconds
+  if seconds and seconds < EPOCH_FLOOR then return positive(seconds), "seconds" end
+  local time, format = seconds, "time"
   if not time then
     local duration = M.duration(text)
-    if duration then return positive(duration) end
-    time = M.rfc3339(text) or M.http_date(text, now_wall)
+    if duration then return positive(duration), "duration" end
+    time = M.rfc3339(text)
+    format = time and "rfc3339" or "time"
+    time = time or M.http_date(text, now_wall)
   end
-  return time and positive(time - server_time(headers, now_wall))
+  return time and positive(time - server_time(headers, now_wall)), format
 end
 
 -- ---------------------------------------------------------------------------
@@ -169,46 +173,98 @@ for i, family in ipairs(FAMILIES) do
 end
 
 --- Every header that is read here.
-local KNOWN = { date = true, ratelimit = true, ["retry-after"] = true, ["retry-after-ms"] = true,
-  ["anthropic-ratelimit-unified-status"] = true }
+local KNOWN = { date = true, ratelimit = true, ["ratelimit-policy"] = true, ["retry-after"] = true,
+  ["retry-after-ms"] = true, ["anthropic-ratelimit-unified-status"] = true }
 for _, names in ipairs(NAMES) do
   KNOWN[names.limit], KNOWN[names.remaining], KNOWN[names.reset] = true, true, true
 end
 
 --- The known headers by lower-case name; of a repeated header that came as an
---- array the first value.
+--- array the first value. And whether there are others than Date.
 local function fold(headers)
-  local folded = {}
+  local folded, useful = {}, false
   for name, value in pairs(headers) do
     if not KNOWN[name] then name = type(name) == "string" and name:lower() end
     if KNOWN[name] then
+      useful = useful or name ~= "date"
       if type(value) == "table" then value = value[1] end
       if type(value) == "number" then value = tostring(value) end
       if type(value) == "string" then folded[name] = value:match "^%s*(.-)%s*$" end
     end
   end
-  return folded
+  return folded, useful
+end
+
+-- Limits of requests a day look like those of requests a minute, but for the
+-- time that they take to refill ("limit 10000, remaining 9999, reset 8.64s").
+local PERIODS = { MINUTE, HOUR, DAY }
+
+--- The period of a limit that refills steadily and is full at `reset`.
+local function period_of(limit, remaining, reset)
+  if not limit or not remaining or not reset or remaining >= limit then return nil end
+  local period = reset * limit / (limit - remaining)
+  for _, usual in ipairs(PERIODS) do
+    if period <= 1.5 * usual then return usual end
+  end
+  return DAY
 end
 
 local function read_family(headers, names, now_wall)
-  local limit = decimal(headers[names.limit])
+  local text = headers[names.limit]
+  -- Early drafts of the IETF's add policies: "100, 100;w=60".
+  local first = text and text:match "^(%d+)%s*,"
+  local limit, per = decimal(first or text), first and text:match("%f[%d]" .. first .. ";%s*w=(%d+)")
   local remaining = decimal(headers[names.remaining])
-  local reset = delay_of(headers[names.reset], headers, now_wall)
-  if limit or remaining or reset then
-    return { limit = positive(limit), remaining = remaining, reset = reset }
-  end
+  local reset, format = delay_of(headers[names.reset], headers, now_wall)
+  if not (limit or remaining or reset) then return nil end
+  limit = positive(limit)
+  if format == "duration" and names.dimension == "requests" then per = period_of(limit, remaining, reset) end
+  return {
+    limit = limit, remaining = remaining, reset = reset, per = positive(tonumber(per)),
+    -- Durations are OpenAI's and RFC 3339 is Anthropic's: token buckets.
+    steady = reset and (format == "duration" or format == "rfc3339") or nil,
+  }
 end
 
---- The IETF draft's combined field, `RateLimit: "burst";r=50;t=30, "day";r=9`:
---- of several policies the one with the least left.
+--- The members of a structured field's list: names (or what stands there instead)
+--- and their parameters.
+local function members_of(text)
+  local list, start, quoted = {}, 1, false
+  for at, char in (text .. ","):gmatch '()([",])' do
+    if char == '"' then
+      quoted = not quoted
+    elseif not quoted then
+      local name, rest = text:sub(start, at - 1):match "^%s*([^;]-)%s*(;.*)$"
+      local member = { name = name }
+      for key, value in (rest or ""):gmatch ";%s*([%w_*]+)=([^;]*)" do member[key] = value:match "^(.-)%s*$" end
+      if name then list[#list + 1] = member end
+      start = at + 1
+    end
+  end
+  return list
+end
+
+local function whole(text)
+  return text and text:find "^%d+$" and tonumber(text) or nil
+end
+
+--- The IETF draft's fields, `RateLimit: "burst";r=50;t=30, "day";r=9` and
+--- `RateLimit-Policy: "burst";q=100;w=60`: of several policies the one with the
+--- least left.
 local function read_ratelimit_field(headers)
   local text = headers.ratelimit
+  if not text then return nil end
+  local limit, remaining, reset = text:match "limit=(%d+),%s*remaining=(%d+),%s*reset=(%d+)" -- until draft 7
+  if limit then return { limit = tonumber(limit), remaining = tonumber(remaining), reset = positive(whole(reset)) } end
+  local policies = {}
+  for _, policy in ipairs(members_of(headers["ratelimit-policy"] or "")) do policies[policy.name] = policy end
   local least
-  for item in (text or ""):gmatch "[^,]+" do
-    local remaining = decimal(item:match ";%s*r=(%d+)%s*%f[;%z]")
-    local reset = positive(decimal(item:match ";%s*t=(%d+)%s*%f[;%z]"))
-    if remaining and (not least or remaining < least.remaining) then
-      least = { remaining = remaining, reset = reset }
+  for _, member in ipairs(members_of(text)) do
+    local policy, left = policies[member.name] or {}, whole(member.r)
+    local of_requests = not policy.qu or policy.qu == '"requests"'
+    if left and of_requests and (not least or left < least.remaining) then
+      least = { remaining = left, reset = positive(whole(member.t)),
+        limit = positive(whole(policy.q) or whole(member.l)), per = positive(whole(policy.w)) }
     end
   end
   return least
@@ -245,7 +301,9 @@ end
 ---@return table<neap.RateDimension, neap.RateLimit>
 ---@return number? retry_after the explicit wait, as by `explicit_retry_after`
 function M.observe(headers, now_wall)
-  headers = fold(headers)
+  local useful
+  headers, useful = fold(headers)
+  if not useful then return {} end
   return observe(headers, now_wall), explicit_retry_after(headers, now_wall)
 end
 

@@ -17,8 +17,8 @@ local M = {}
 
 --- Every schema, in the order of the docs.
 M.names = {
-  "policy", "retry", "retry_budget", "throttle", "circuit_breaker", "hedge", "fallback", "deadline", "bulkhead", "pace",
-  "router", "cache", "cache_file", "rate_limiter", "semaphore", "queue", "batcher", "chunks", "llm",
+  "policy", "retry", "retry_budget", "throttle", "circuit_breaker", "hedge", "fallback", "deadline", "bulkhead",
+  "adaptive", "pace", "router", "cache", "cache_file", "rate_limiter", "semaphore", "queue", "batcher", "chunks", "llm",
 }
 
 --- Those that declare a policy: all of these take a `name`.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * neap.rate_limiter and its leases. Here units have kinds (requests, tokens,
- * ...), and a kind has any number of rates. */
+ * ...), and a kind has any number of configured rates and one that is learned.
+ */
 #include "bind/bind.h"
 
 #include "flow/limiter.h"
@@ -23,6 +24,7 @@ struct limiter {
   uint8_t kind_of[NP_LIMITER_RATES];
   bool limited[KINDS];
   uint8_t kind_count; /* of limited kinds */
+  int learned[KINDS]; /* the rate's number plus one; 0: none */
 };
 
 /* What a call names; absent kinds are negative. */
@@ -49,10 +51,11 @@ static struct limiter *limiter_of(const struct lease *lease) {
 
 /* -- Amounts --------------------------------------------------------------- */
 
+/* Without any, amounts are requests: what they are limited to is learned. */
 static enum kind only_kind(const struct limiter *l) {
   int kind = 0;
-  while (!l->limited[kind]) kind++;
-  return (enum kind)kind;
+  while (kind < KINDS && !l->limited[kind]) kind++;
+  return kind < KINDS ? (enum kind)kind : REQUESTS;
 }
 
 /* Whole units: an estimate with a fraction is rounded up. */
@@ -89,7 +92,7 @@ static void read_amounts(lua_State *L, int arg, const struct limiter *l,
     return;
   }
   if (lua_type(L, arg) != LUA_TNUMBER) luaL_typerror(L, arg, "number or table");
-  if (l->kind_count != 1)
+  if (l->kind_count > 1)
     luaL_argerror(L, arg,
                   "this limiter limits several kinds: name the amounts, as in "
                   "{requests=1, tokens=500}");
@@ -115,7 +118,7 @@ static void spread(const struct lease *lease,
 }
 
 static enum kind check_kind(lua_State *L, int arg, const struct limiter *l) {
-  if (lua_isnoneornil(L, arg) && l->kind_count == 1) return only_kind(l);
+  if (lua_isnoneornil(L, arg) && l->kind_count <= 1) return only_kind(l);
   return (enum kind)luaL_checkoption(L, arg, NULL, kind_names);
 }
 
@@ -139,7 +142,12 @@ static int l_gc(lua_State *L) {
   return 0;
 }
 
-/* limiter:add(kind, rate, per_seconds, burst) */
+static int out_of_range(lua_State *L, int kind) {
+  return luaL_error(L, "a rate of %f %s per %f s is out of range",
+                    lua_tonumber(L, 3), kind_names[kind], lua_tonumber(L, 4));
+}
+
+/* limiter:add(kind, rate, per_seconds, burst) -> number of the rate */
 static int l_add(lua_State *L) {
   struct limiter *l = check_limiter(L);
   int kind = luaL_checkoption(L, 2, NULL, kind_names);
@@ -147,12 +155,95 @@ static int l_add(lua_State *L) {
   int rate =
       np_limiter_add(&l->l, luaL_checknumber(L, 3),
                      np_ns_of_seconds(luaL_checknumber(L, 4)), (uint64_t)burst);
-  if (rate < 0)
-    return luaL_error(L, "a rate of %f %s per %f s is out of range",
-                      lua_tonumber(L, 3), kind_names[kind], lua_tonumber(L, 4));
+  if (rate < 0) return out_of_range(L, kind);
   l->kind_of[rate] = (uint8_t)kind;
   if (!l->limited[kind]) l->kind_count++;
   l->limited[kind] = true;
+  lua_pushinteger(L, rate + 1);
+  return 1;
+}
+
+/* limiter:set(number, rate, per_seconds, burst) */
+static int l_set(lua_State *L) {
+  struct limiter *l = check_limiter(L);
+  uint32_t rate = np_check_count(L, 2, 1) - 1;
+  luaL_argcheck(L, rate < l->l.rate_count && !l->l.rates[rate].learned, 2,
+                "not the number of a configured rate");
+  double burst = ceil(np_check_number(L, 5, 1, 1e12));
+  int rc =
+      np_limiter_set(&l->l, rate, luaL_checknumber(L, 3),
+                     np_ns_of_seconds(luaL_checknumber(L, 4)), (uint64_t)burst);
+  return rc < 0 ? out_of_range(L, l->kind_of[rate]) : 0;
+}
+
+/* limiter:add_learned(kind) */
+static int l_add_learned(lua_State *L) {
+  struct limiter *l = check_limiter(L);
+  int kind = luaL_checkoption(L, 2, NULL, kind_names);
+  int rate = l->learned[kind] ? -1 : np_limiter_add_learned(&l->l);
+  if (rate < 0) return luaL_error(L, "too many rates");
+  l->kind_of[rate] = (uint8_t)kind;
+  l->learned[kind] = rate + 1;
+  return 0;
+}
+
+static const struct np_lease *opt_lease(lua_State *L, int arg,
+                                        const struct limiter *l) {
+  if (lua_isnoneornil(L, arg)) return NULL;
+  struct lease *lease = luaL_checkudata(L, arg, lease_class);
+  luaL_argcheck(L, lease->l.limiter == &l->l && lease->l.granted, arg,
+                "not a lease of this limiter");
+  return &lease->l;
+}
+
+/* limiter:learn(kind, lease?, rate, per, burst, left?, full_in?, window?) ->
+ * whether the word was heard. full_in and window (seconds): all comes back at
+ * once, not steadily. Nobody passes before limiter:serve(). */
+static int l_learn(lua_State *L) {
+  struct limiter *l = check_limiter(L);
+  int kind = luaL_checkoption(L, 2, NULL, kind_names);
+  const struct np_lease *lease = opt_lease(L, 3, l);
+  struct np_limiter_word word = {
+      .rate = luaL_checknumber(L, 4),
+      .period_ns = np_ns_of_seconds(luaL_checknumber(L, 5)),
+      .burst = (uint64_t)np_check_number(L, 6, 1, 1e12),
+  };
+  if (!lua_isnoneornil(L, 7)) {
+    word.says_left = true;
+    word.left = (uint64_t)np_check_number(L, 7, 0, 1e18);
+  }
+  if (!lua_isnoneornil(L, 8)) {
+    uint64_t in_ns = np_ns_of_seconds(np_check_number(L, 8, 0, 3e7));
+    word.full_ns = np_deadline(np_loop_now(l->l.loop), in_ns);
+    word.window_ns = np_ns_of_seconds(np_check_number(L, 9, 1, 3e7));
+  }
+  if (!l->learned[kind])
+    return luaL_error(L, "nothing is learned of this kind");
+  int rc =
+      np_limiter_learn(&l->l, (uint32_t)l->learned[kind] - 1, lease, &word);
+  lua_pushboolean(L, rc > 0); /* out of range: as good as not said */
+  return 1;
+}
+
+/* limiter:serve(): grants whatever is due */
+static int l_serve(lua_State *L) {
+  np_limiter_serve(&check_limiter(L)->l);
+  return 0;
+}
+
+/* limiter:forget(): what was learned */
+static int l_forget(lua_State *L) {
+  struct limiter *l = check_limiter(L);
+  for (int kind = 0; kind < KINDS; kind++)
+    if (l->learned[kind])
+      np_limiter_forget(&l->l, (uint32_t)l->learned[kind] - 1);
+  return 0;
+}
+
+/* limiter:set_max_waiting(n?) */
+static int l_set_max_waiting(lua_State *L) {
+  struct limiter *l = check_limiter(L);
+  l->l.waiters.max = lua_isnoneornil(L, 2) ? 0 : np_check_count(L, 2, 1);
   return 0;
 }
 
@@ -174,23 +265,23 @@ static int l_lease(lua_State *L) {
   lease->l.limiter = &l->l;
   /* What goes without saying: one request, one unit of an only kind. */
   lease->amounts.of[REQUESTS] = 1;
-  if (lua_isnoneornil(L, 2) && l->kind_count == 1) named.of[only_kind(l)] = 1;
+  if (lua_isnoneornil(L, 2) && l->kind_count <= 1) named.of[only_kind(l)] = 1;
   merge(&lease->amounts, &named);
   spread(lease, lease->l.units);
-  for (uint32_t i = 0; i < l->l.rate_count; i++)
-    if (lease->l.units[i] > l->l.rates[i].burst)
-      return above_burst(L, l, i, lease->l.units[i]);
+  int rate = np_limiter_above_burst(&l->l, &lease->l);
+  if (rate >= 0) return above_burst(L, l, (uint32_t)rate, lease->l.units[rate]);
   return 1;
 }
 
 static int l_available(lua_State *L) {
   struct limiter *l = check_limiter(L);
   enum kind kind = check_kind(L, 2, l);
-  double least = HUGE_VAL;
-  for (uint32_t i = 0; i < l->l.rate_count; i++)
-    if (l->kind_of[i] == kind)
-      least = fmin(least, (double)np_limiter_available(&l->l, i));
-  lua_pushnumber(L, least);
+  uint64_t least = UINT64_MAX;
+  for (uint32_t i = 0; i < l->l.rate_count; i++) {
+    uint64_t units = np_limiter_available(&l->l, i);
+    if (l->kind_of[i] == kind && units < least) least = units;
+  }
+  lua_pushnumber(L, least == UINT64_MAX ? HUGE_VAL : (double)least);
   return 1;
 }
 
@@ -199,46 +290,59 @@ static int l_waiting(lua_State *L) {
   return 1;
 }
 
-/* limiter:cap(kind, units): at most so many are left */
-static int l_cap(lua_State *L) {
+/* limiter:eta(task?) -> when it passes, or the head of the line; nil when it
+ * does not wait here */
+static int l_eta(lua_State *L) {
   struct limiter *l = check_limiter(L);
-  int kind = luaL_checkoption(L, 2, NULL, kind_names);
-  double units = np_check_number(L, 3, 0, HUGE_VAL);
-  for (uint32_t i = 0; i < l->l.rate_count; i++)
-    if (l->kind_of[i] == kind)
-      np_limiter_cap(&l->l, i, (uint64_t)fmin(units, MOST_UNITS));
-  return 0;
+  const struct np_task *t = NULL;
+  if (!lua_isnoneornil(L, 2)) t = luaL_checkudata(L, 2, "neap.task");
+  uint64_t eta_ns = np_limiter_eta(&l->l, t);
+  if (eta_ns == NP_FOREVER) return 0;
+  lua_pushnumber(L, (double)eta_ns / 1e9);
+  return 1;
 }
 
-/* limiter:hold(kind | nil, seconds): nothing passes before; nil: of any kind */
+/* limiter:hold(seconds) -> whether that is longer than before: nothing passes
+ */
 static int l_hold(lua_State *L) {
   struct limiter *l = check_limiter(L);
-  int kind = KINDS;
-  if (!lua_isnoneornil(L, 2)) kind = luaL_checkoption(L, 2, NULL, kind_names);
-  uint64_t until_ns = np_deadline(np_loop_now(l->l.loop), np_opt_timeout(L, 3));
-  for (uint32_t i = 0; i < l->l.rate_count; i++)
-    if (kind == KINDS || l->kind_of[i] == kind)
-      np_limiter_hold(&l->l, i, until_ns);
-  return 0;
+  uint64_t until_ns = np_deadline(np_loop_now(l->l.loop), np_opt_timeout(L, 2));
+  lua_pushboolean(L, until_ns > l->l.hold_ns);
+  np_limiter_hold(&l->l, until_ns);
+  return 1;
+}
+
+/* limiter:held_until() -> seconds, 0: never was */
+static int l_held_until(lua_State *L) {
+  lua_pushnumber(L, (double)check_limiter(L)->l.hold_ns / 1e9);
+  return 1;
 }
 
 /* -- Leases ---------------------------------------------------------------- */
 
 static int push_lease(lua_State *L, struct np_task *t, int status) {
   (void)t;
+  if (status == NP_E_INVALID) { /* its burst has become smaller */
+    const struct lease *lease = check_lease(L);
+    int rate = np_limiter_above_burst(lease->l.limiter, &lease->l);
+    if (rate >= 0)
+      return above_burst(L, limiter_of(lease), (uint32_t)rate,
+                         lease->l.units[rate]);
+  }
   if (status != NP_OK) return np_fail_wait(L, status, "rate_limiter");
   lua_pushvalue(L, 1);
   return 1;
 }
 
-/* lease:acquire(timeout?) -> lease | nil, err */
+/* lease:acquire(timeout?, front?) -> lease | nil, err */
 static int l_acquire(lua_State *L) {
   struct lease *lease = check_lease(L);
   uint64_t timeout_ns = np_opt_timeout(L, 2);
+  bool front = lua_toboolean(L, 3);
   struct np_task *t = np_wait_begin(L);
-  return np_wait_end(
-      L, t, np_limiter_acquire(lease->l.limiter, t, &lease->l, timeout_ns),
-      push_lease);
+  int rc =
+      np_limiter_acquire(lease->l.limiter, t, &lease->l, timeout_ns, front);
+  return np_wait_end(L, t, rc, push_lease);
 }
 
 /* lease:settle(actual): kinds that are not named stay as they were */
@@ -269,11 +373,18 @@ static int l_waited(lua_State *L) {
 
 static const luaL_Reg functions[] = {{"rate_limiter", l_limiter}, {NULL, NULL}};
 static const luaL_Reg methods[] = {{"add", l_add},
+                                   {"set", l_set},
+                                   {"add_learned", l_add_learned},
+                                   {"learn", l_learn},
+                                   {"serve", l_serve},
+                                   {"forget", l_forget},
+                                   {"set_max_waiting", l_set_max_waiting},
                                    {"lease", l_lease},
-                                   {"cap", l_cap},
                                    {"available", l_available},
                                    {"waiting", l_waiting},
+                                   {"eta", l_eta},
                                    {"hold", l_hold},
+                                   {"held_until", l_held_until},
                                    {NULL, NULL}};
 static const luaL_Reg lease_methods[] = {
     {"settle", l_settle}, {"date", l_date}, {"waited", l_waited}, {NULL, NULL}};

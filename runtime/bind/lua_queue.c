@@ -16,12 +16,13 @@ static struct queue *check_queue(lua_State *L) {
   return luaL_checkudata(L, 1, class);
 }
 
-/* core.queue(max?, by_priority) -> queue */
+/* core.queue(max?, by_priority, aging?) -> queue */
 static int l_queue(lua_State *L) {
   uint32_t max = 0;
   if (!lua_isnoneornil(L, 1)) max = np_check_count(L, 1, 1);
+  double aging = lua_isnoneornil(L, 3) ? 0 : np_check_number(L, 3, 0, 1e12);
   struct queue *q = np_bind_new(L, class, sizeof *q);
-  np_queue_init(&q->q, max);
+  np_queue_init(&q->q, max, aging, np_loop_now(np_bind_rt(L)->loop));
   q->by_priority = lua_toboolean(L, 2);
   lua_newtable(L);
   (void)lua_setfenv(L, -2); /* a userdata always takes one */

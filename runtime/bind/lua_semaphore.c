@@ -35,12 +35,14 @@ static int push_acquired(lua_State *L, struct np_task *t, int status) {
   return 1;
 }
 
+/* semaphore:acquire(n?, timeout?, front?) */
 static int l_acquire(lua_State *L) {
   struct np_semaphore *s = check_semaphore(L);
   uint32_t n = opt_permits(L, 2);
   uint64_t timeout_ns = np_opt_timeout(L, 3);
+  bool front = lua_toboolean(L, 4);
   struct np_task *t = np_wait_begin(L);
-  return np_wait_end(L, t, np_semaphore_acquire(s, t, n, timeout_ns),
+  return np_wait_end(L, t, np_semaphore_acquire(s, t, n, timeout_ns, front),
                      push_acquired);
 }
 

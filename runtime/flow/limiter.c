@@ -1,93 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "flow/limiter.h"
 
-#include <math.h>
-
-/* -- One rate ----------------------------------------------------------------
- * GCRA: the bucket is full again at tat. A request of cost c passes at the
- * first instant d with max(d, tat) + c - d <= depth, and moves tat to
- * max(d, tat) + c. */
-
-static np_ticks at_ns(const struct np_limiter_rate *r, uint64_t ns) {
-  return (np_ticks)ns * r->ticks_per_ns;
-}
-
-/* The first nanosecond at which units pass; 0 for "whenever". */
-static uint64_t rate_date(const struct np_limiter_rate *r, uint64_t units) {
-  if (units == 0) return 0;
-  np_ticks full = r->tat + units * r->unit, date = 0;
-  if (full > r->depth)
-    date = (full - r->depth + r->ticks_per_ns - 1) / r->ticks_per_ns;
-  if (date >= NP_FOREVER) return NP_FOREVER;
-  return date > r->hold_ns ? (uint64_t)date : r->hold_ns;
-}
-
-/* Two neighbours become one with the lower slack, where that loses least. */
-static void merge_dips(struct np_limiter_rate *r) {
-  uint32_t best = 0;
-  np_ticks least = ~(np_ticks)0;
-  for (uint32_t i = 0; i + 1 < r->dip_count; i++) {
-    np_ticks step = r->dips[i + 1].slack - r->dips[i].slack;
-    if (step >= least) continue;
-    least = step;
-    best = i;
-  }
-  r->dips[best].seq = r->dips[best + 1].seq;
-  for (uint32_t i = best + 1; i + 1 < r->dip_count; i++)
-    r->dips[i] = r->dips[i + 1];
-  r->dip_count--;
-}
-
-/* Remembers how far from full the bucket was when grant seq came. */
-static void note_dip(struct np_limiter_rate *r, uint64_t seq, np_ticks slack) {
-  while (r->dip_count > 0 && r->dips[r->dip_count - 1].slack >= slack)
-    r->dip_count--;
-  if (r->dip_count == NP_LIMITER_DIPS) merge_dips(r);
-  r->dips[r->dip_count++] = (struct np_limiter_dip){seq, slack};
-}
-
-/* A date is exact to the tick, where it came from this very rate; only the
- * wake-up is rounded up to the nanosecond. So no rounding adds up. */
-static np_ticks exact_date(const struct np_limiter_rate *r, uint64_t date_ns,
-                           np_ticks cost) {
-  np_ticks date = at_ns(r, date_ns), full = r->tat + cost;
-  if (full > r->depth + date - r->ticks_per_ns && full <= r->depth + date)
-    return full - r->depth;
-  return date;
-}
-
-static void charge(struct np_limiter_rate *r, uint64_t seq, uint64_t date_ns,
-                   uint64_t units) {
-  if (units == 0) return;
-  np_ticks cost = units * r->unit, date = exact_date(r, date_ns, cost);
-  note_dip(r, seq, r->tat > date ? r->tat - date : 0);
-  r->tat = (r->tat > date ? r->tat : date) + cost;
-}
-
-/* Gives back what grant seq did not use. Had it never been taken, the bucket
- * would have been fuller by that much ever since, and would have spilled what
- * went over the rim: so no more comes back than the least room there was at any
- * later grant, else a late refund would break the bound. dips holds these
- * minima, ascending, each for the grants up to its seq; where they were merged
- * it is on the safe side. */
-static void refund(struct np_limiter_rate *r, uint64_t seq, uint64_t units) {
-  np_ticks back = units * r->unit;
-  uint32_t first = 0;
-  while (first < r->dip_count && r->dips[first].seq <= seq) first++;
-  if (first < r->dip_count && r->dips[first].slack < back)
-    back = r->dips[first].slack;
-  for (uint32_t i = first; i < r->dip_count; i++) r->dips[i].slack -= back;
-  r->tat -= back;
-  /* Keep the minima ascending: earlier ones may not be the least any more. */
-  uint32_t keep = first;
-  while (first < r->dip_count && keep > 0 &&
-         r->dips[keep - 1].slack >= r->dips[first].slack)
-    keep--;
-  if (keep == first) return;
-  while (first < r->dip_count) r->dips[keep++] = r->dips[first++];
-  r->dip_count = keep;
-}
-
 /* -- The line ----------------------------------------------------------------
  */
 
@@ -95,8 +8,9 @@ static uint64_t lease_date(const struct np_limiter *l,
                            const struct np_lease *lease) {
   uint64_t date_ns =
       lease->arrival_ns > l->last_ns ? lease->arrival_ns : l->last_ns;
+  if (l->hold_ns > date_ns) date_ns = l->hold_ns;
   for (uint32_t i = 0; i < l->rate_count; i++) {
-    uint64_t rate_ns = rate_date(&l->rates[i], lease->units[i]);
+    uint64_t rate_ns = np_limiter_rate_date(&l->rates[i], lease->units[i]);
     if (rate_ns > date_ns) date_ns = rate_ns;
   }
   return date_ns;
@@ -107,8 +21,11 @@ static void grant(struct np_limiter *l, struct np_lease *lease,
   lease->granted = true;
   lease->date_ns = l->last_ns = date_ns;
   lease->seq = ++l->seq;
-  for (uint32_t i = 0; i < l->rate_count; i++)
-    charge(&l->rates[i], lease->seq, date_ns, lease->units[i]);
+  for (uint32_t i = 0; i < l->rate_count; i++) {
+    struct np_limiter_rate *r = &l->rates[i];
+    np_limiter_rate_charge(r, lease->seq, date_ns, lease->units[i]);
+    lease->taken[i] = r->taken;
+  }
 }
 
 /* Sets the timer for date_ns, unless it stands there already. */
@@ -121,8 +38,15 @@ static void arm(struct np_limiter *l, uint64_t date_ns) {
   }
 }
 
+/* Nobody passes as of before a change that let him: dates go back behind the
+ * clock only where a wake-up came late. What was due has been granted. */
+static void changed(struct np_limiter *l) {
+  uint64_t now_ns = np_loop_now(l->loop);
+  if (now_ns > l->last_ns) l->last_ns = now_ns;
+}
+
 /* Grants whatever is due, in order, and sets the timer for the next. */
-static void serve(struct np_limiter *l) {
+void np_limiter_serve(struct np_limiter *l) {
   uint64_t now_ns = np_loop_now(l->loop);
   struct np_task *t;
   while ((t = np_waitq_first(&l->waiters)) != NULL) {
@@ -141,47 +65,81 @@ static void serve(struct np_limiter *l) {
 static void on_date(struct np_timer *timer) {
   struct np_limiter *l = np_container_of(timer, struct np_limiter, timer);
   l->armed_ns = NP_FOREVER;
-  serve(l);
+  np_limiter_serve(l);
+}
+
+/* Before t leaves the line with nothing. */
+static void gives_up(struct np_limiter *l, const struct np_task *t) {
+  if (np_waitq_first(&l->waiters) == t) changed(l);
 }
 
 /* A deadline: what is due by now is granted first. */
 static void undo_acquire(struct np_task *t) {
   struct np_lease *lease = t->wait_ud;
   struct np_limiter *l = lease->limiter;
-  if (t->wait) serve(l);
+  if (t->wait) np_limiter_serve(l);
   if (lease->granted) return;
+  gives_up(l, t);
   np_waitq_leave(&l->waiters, t);
-  serve(l);
+  np_limiter_serve(l);
 }
 
 /* A cancel: it must not take anything any more, due or not. */
 static void cancel_acquire(struct np_task *t) {
   struct np_limiter *l = ((struct np_lease *)t->wait_ud)->limiter;
+  gives_up(l, t);
   np_waitq_wake(&l->waiters, t, NP_E_CANCELLED);
-  serve(l);
+  np_limiter_serve(l);
 }
 
 static const struct np_wait_ops wait_acquire = {
     .what = "rate_limiter", .undo = undo_acquire, .cancel = cancel_acquire};
 
-int np_limiter_acquire(struct np_limiter *l, struct np_task *t,
-                       struct np_lease *lease, uint64_t timeout_ns) {
+int np_limiter_above_burst(const struct np_limiter *l,
+                           const struct np_lease *lease) {
   for (uint32_t i = 0; i < l->rate_count; i++)
-    if (lease->units[i] > l->rates[i].burst) return NP_E_INVALID;
+    if (!l->rates[i].learned && lease->units[i] > l->rates[i].burst)
+      return (int)i;
+  return -1;
+}
+
+int np_limiter_acquire(struct np_limiter *l, struct np_task *t,
+                       struct np_lease *lease, uint64_t timeout_ns,
+                       bool front) {
+  if (np_limiter_above_burst(l, lease) >= 0) return NP_E_INVALID;
   lease->limiter = l;
   lease->arrival_ns = np_loop_now(l->loop);
   lease->granted = false;
-  serve(l);
-  if (l->waiters.count == 0) {
+  np_limiter_serve(l);
+  bool nobody_ahead =
+      front ? np_list_empty(&l->waiters.front) : l->waiters.count == 0;
+  if (nobody_ahead) {
     uint64_t date_ns = lease_date(l, lease);
     if (date_ns <= lease->arrival_ns) {
       grant(l, lease, date_ns);
+      if (l->waiters.count > 0) np_limiter_serve(l);
       return NP_OK;
     }
   }
-  int rc = np_waitq_park(&l->waiters, t, &wait_acquire, lease, timeout_ns);
-  if (rc == NP_PARKED && l->waiters.count == 1) serve(l);
+  int rc =
+      front ? np_waitq_park_front(&l->waiters, t, &wait_acquire, lease,
+                                  timeout_ns)
+            : np_waitq_park(&l->waiters, t, &wait_acquire, lease, timeout_ns);
+  if (rc == NP_PARKED && np_waitq_first(&l->waiters) == t) np_limiter_serve(l);
   return rc;
+}
+
+/* A copy of the limiter serves the line up to t. */
+uint64_t np_limiter_eta(const struct np_limiter *l, const struct np_task *t) {
+  struct np_limiter ahead = *l;
+  const struct np_task *waiter = np_waitq_first(&l->waiters);
+  for (; waiter; waiter = np_waitq_next(&l->waiters, waiter)) {
+    struct np_lease lease = *(const struct np_lease *)waiter->wait_ud;
+    uint64_t date_ns = lease_date(&ahead, &lease);
+    if (!t || waiter == t) return date_ns;
+    grant(&ahead, &lease, date_ns);
+  }
+  return NP_FOREVER;
 }
 
 /* -- Corrections ------------------------------------------------------------
@@ -190,41 +148,74 @@ int np_limiter_acquire(struct np_limiter *l, struct np_task *t,
 void np_lease_settle(struct np_lease *lease,
                      const uint64_t units[NP_LIMITER_RATES]) {
   struct np_limiter *l = lease->limiter;
-  uint64_t now_ns = np_loop_now(l->loop), seq = ++l->seq;
+  uint64_t now_ns = np_loop_now(l->loop);
+  np_limiter_serve(l);
+  uint64_t seq = ++l->seq;
   for (uint32_t i = 0; i < l->rate_count; i++) {
     struct np_limiter_rate *r = &l->rates[i];
-    if (units[i] < lease->units[i])
-      refund(r, lease->seq, lease->units[i] - units[i]);
+    if (units[i] > lease->units[i])
+      np_limiter_rate_charge(r, seq, now_ns, units[i] - lease->units[i]);
+    else if (units[i] == lease->units[i] || r->learned)
+      continue;
     else
-      charge(r, seq, now_ns, units[i] - lease->units[i]);
+      np_limiter_rate_refund(r, lease->seq, lease->units[i] - units[i]);
     lease->units[i] = units[i];
   }
-  serve(l);
+  changed(l);
+  np_limiter_serve(l);
 }
 
 uint64_t np_limiter_available(const struct np_limiter *l, uint32_t rate) {
-  const struct np_limiter_rate *r = &l->rates[rate];
   uint64_t now_ns = np_loop_now(l->loop);
-  np_ticks now = at_ns(r, now_ns), used = r->tat > now ? r->tat - now : 0;
-  if (now_ns < r->hold_ns || used >= r->depth) return 0;
-  return (uint64_t)((r->depth - used) / r->unit);
+  if (now_ns < l->hold_ns) return 0;
+  if (l->rates[rate].ticks_per_ns == 0) return UINT64_MAX;
+  return np_limiter_rate_left(&l->rates[rate], now_ns);
 }
 
-void np_limiter_cap(struct np_limiter *l, uint32_t rate, uint64_t units) {
-  struct np_limiter_rate *r = &l->rates[rate];
-  if (units >= r->burst) return;
-  np_ticks now = at_ns(r, np_loop_now(l->loop));
-  np_ticks tat = now + r->depth - units * r->unit;
-  if (tat <= r->tat) return;
-  note_dip(r, ++l->seq, r->tat > now ? r->tat - now : 0);
-  r->tat = tat;
-  serve(l);
+void np_limiter_hold(struct np_limiter *l, uint64_t until_ns) {
+  if (until_ns <= l->hold_ns) return;
+  l->hold_ns = until_ns;
+  np_limiter_serve(l);
 }
 
-void np_limiter_hold(struct np_limiter *l, uint32_t rate, uint64_t until_ns) {
-  if (until_ns <= l->rates[rate].hold_ns) return;
-  l->rates[rate].hold_ns = until_ns;
-  serve(l);
+int np_limiter_learn(struct np_limiter *l, uint32_t rate,
+                     const struct np_lease *lease,
+                     struct np_limiter_word *word) {
+  word->answers = lease != NULL;
+  if (lease) {
+    word->seq = lease->seq;
+    word->date_ns = lease->date_ns;
+    word->taken = lease->taken[rate];
+  }
+  changed(l);
+  return np_limiter_rate_learn(&l->rates[rate], word, ++l->seq,
+                               np_loop_now(l->loop));
+}
+
+void np_limiter_forget(struct np_limiter *l, uint32_t rate) {
+  np_limiter_serve(l);
+  changed(l);
+  uint64_t taken = l->rates[rate].taken;
+  l->rates[rate] = (struct np_limiter_rate){.learned = true, .taken = taken};
+  np_limiter_serve(l);
+}
+
+int np_limiter_set(struct np_limiter *l, uint32_t rate, double count,
+                   uint64_t period_ns, uint64_t burst) {
+  np_limiter_serve(l);
+  changed(l);
+  int rc = np_limiter_rate_set(&l->rates[rate], count, period_ns, burst,
+                               ++l->seq, np_loop_now(l->loop));
+  if (rc < 0) return rc;
+  struct np_task *t = np_waitq_first(&l->waiters);
+  while (t) {
+    struct np_task *next = np_waitq_next(&l->waiters, t);
+    if (np_limiter_above_burst(l, t->wait_ud) >= 0)
+      np_waitq_wake(&l->waiters, t, NP_E_INVALID);
+    t = next;
+  }
+  np_limiter_serve(l);
+  return NP_OK;
 }
 
 /* -- Life -------------------------------------------------------------------
@@ -242,43 +233,16 @@ void np_limiter_fini(struct np_limiter *l) {
   arm(l, NP_FOREVER);
 }
 
-static uint64_t gcd(uint64_t a, uint64_t b) {
-  while (b != 0) {
-    uint64_t rest = a % b;
-    a = b;
-    b = rest;
-  }
-  return a;
-}
-
-/* The smallest power of ten up to 1e6 that makes rate a whole number. */
-static uint64_t scale_of(double rate) {
-  uint64_t scale = 1;
-  while (scale < 1000000) {
-    double scaled = rate * (double)scale;
-    if (fabs(scaled - round(scaled)) <= scaled * 1e-15) break;
-    scale *= 10;
-  }
-  return scale;
-}
-
 int np_limiter_add(struct np_limiter *l, double rate, uint64_t period_ns,
                    uint64_t burst) {
-  const uint64_t longest_ns = 366 * UINT64_C(86400) * NP_NS_PER_S;
-  if (l->rate_count == NP_LIMITER_RATES || !(rate > 0 && rate <= 1e9) ||
-      period_ns == 0 || period_ns > longest_ns || burst == 0 ||
-      burst > UINT64_C(1000000000000))
-    return NP_E_INVALID;
-  uint64_t scale = scale_of(rate);
-  uint64_t count = (uint64_t)floor(rate * (double)scale * (1 + 1e-15));
-  if (count == 0) return NP_E_INVALID;
-  uint64_t common = gcd(count, scale);
-  uint64_t whole = scale / common, ticks = count / common;
-  common = gcd(ticks, period_ns);
-  struct np_limiter_rate *r = &l->rates[l->rate_count];
-  r->ticks_per_ns = ticks / common;
-  r->unit = (np_ticks)(period_ns / common) * whole;
-  r->depth = burst * r->unit;
-  r->burst = burst;
+  if (l->rate_count == NP_LIMITER_RATES) return NP_E_INVALID;
+  int rc = np_limiter_rate_set(&l->rates[l->rate_count], rate, period_ns, burst,
+                               ++l->seq, np_loop_now(l->loop));
+  return rc < 0 ? rc : (int)l->rate_count++;
+}
+
+int np_limiter_add_learned(struct np_limiter *l) {
+  if (l->rate_count == NP_LIMITER_RATES) return NP_E_INVALID;
+  l->rates[l->rate_count].learned = true;
   return (int)l->rate_count++;
 }

@@ -66,6 +66,11 @@ static void hand_over(struct np_queue *q, int handle) {
   np_waitq_wake(&q->getters, getter, NP_OK);
 }
 
+/* Small numbers, counted from the start, keep it exact for months. */
+static double rank(const struct np_queue *q, double priority, uint64_t now_ns) {
+  return priority + q->aging * ((double)(now_ns - q->start_ns) / 1e9);
+}
+
 int np_queue_put(struct np_queue *q, struct np_task *t, int handle,
                  double priority, uint64_t timeout_ns) {
   if (q->closed) return NP_E_CLOSED;
@@ -73,7 +78,8 @@ int np_queue_put(struct np_queue *q, struct np_task *t, int handle,
     hand_over(q, handle);
     return NP_OK;
   }
-  struct np_queue_item *item = item_new(q, handle, priority);
+  struct np_queue_item *item =
+      item_new(q, handle, rank(q, priority, np_loop_now(t->sched->loop)));
   if (!item) return NP_E_LIMIT;
   if (q->max != 0 && q->items.count >= q->max)
     return park_put(q, t, item, timeout_ns);
@@ -143,8 +149,9 @@ int np_queue_join(struct np_queue *q, struct np_task *t, uint64_t timeout_ns) {
 
 /* -- Life ------------------------------------------------------------------ */
 
-void np_queue_init(struct np_queue *q, uint32_t max) {
-  *q = (struct np_queue){.max = max};
+void np_queue_init(struct np_queue *q, uint32_t max, double aging,
+                   uint64_t now_ns) {
+  *q = (struct np_queue){.max = max, .aging = aging, .start_ns = now_ns};
   np_waitq_init(&q->getters, 0);
   np_waitq_init(&q->putters, 0);
   np_waitq_init(&q->joiners, 0);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * A queue between tasks: bounded or not, by order of arrival or by priority
- * (lowest number first, arrival among equals). It carries handles (numbers of
- * the caller's) and owns none of them: a handle comes back through get, through
- * a put that failed, or through np_queue_reap. Getters wait only while it is
- * empty, putters only while it is full. Loop thread only. */
+ * (lowest number first, arrival among equals). With aging a priority number
+ * sinks by so much a second from the put on; since all sink alike, the order of
+ * priority + aging * time of the put never changes. It carries handles (numbers
+ * of the caller's) and owns none of them: a handle comes back through get,
+ * through a put that failed, or through np_queue_reap. Getters wait only while
+ * it is empty, putters only while it is full. Loop thread only. */
 #ifndef NP_QUEUE_H
 #define NP_QUEUE_H
 
@@ -20,12 +22,15 @@ struct np_queue {
   struct np_heap items;
   struct np_queue_item *dead; /* owned; of puts that were given up */
   uint32_t max;               /* 0: unbounded */
+  double aging;               /* priority a second */
+  uint64_t start_ns;          /* ages count from here */
   bool closed;
   uint64_t unfinished; /* put and not yet done */
   uint64_t taken;      /* got and not yet done */
 };
 
-void np_queue_init(struct np_queue *q, uint32_t max);
+void np_queue_init(struct np_queue *q, uint32_t max, double aging,
+                   uint64_t now_ns);
 /* Ends all waits with NP_E_CLOSED and forgets all handles. */
 void np_queue_fini(struct np_queue *q);
 /* Puts handle or parks t until there is room. timeout_ns: 0 tries, NP_FOREVER

@@ -33,12 +33,16 @@ void np_semaphore_fini(struct np_semaphore *s) {
 }
 
 int np_semaphore_acquire(struct np_semaphore *s, struct np_task *t, uint32_t n,
-                         uint64_t timeout_ns) {
-  if (s->waiters.count == 0 && n <= np_semaphore_available(s)) {
+                         uint64_t timeout_ns, bool front) {
+  bool nobody_ahead =
+      front ? np_list_empty(&s->waiters.front) : s->waiters.count == 0;
+  if (nobody_ahead && n <= np_semaphore_available(s)) {
     s->held += n;
     return NP_OK;
   }
-  int rc = np_waitq_park(&s->waiters, t, &wait_acquire, s, timeout_ns);
+  int rc =
+      front ? np_waitq_park_front(&s->waiters, t, &wait_acquire, s, timeout_ns)
+            : np_waitq_park(&s->waiters, t, &wait_acquire, s, timeout_ns);
   if (rc == NP_PARKED) t->wait_arg = n;
   return rc;
 }

@@ -1,6 +1,6 @@
 ---@meta
 --- Semaphores, queues, events and rate limiters: what runtime/bind/lua_*.c and
---- lua/neap/flow.lua give them. Waiting methods return nil and an error of kind
+--- lua/neap/{flow,rate_limiter}.lua give them. Waiting methods return nil and an error of kind
 --- "timeout" at their deadline, raise kind "cancelled" in a cancelled task, and
 --- raise for misuse. Timeouts are seconds: none waits for ever, 0 tries once.
 
@@ -12,12 +12,15 @@ local core = {}
 local semaphore = {}
 
 --- Takes `n` permits (1), in strict order of arrival. More than the limit waits
---- until the limit grows. Waits.
+--- until the limit grows. With `front` it enters before all others in line, in
+--- order among such, and is never refused: for who comes back to finish something.
+--- Does not yield when the permits are free. Waits.
 ---@param n? integer 1 or more
 ---@param timeout? number seconds
+---@param front? boolean
 ---@return true? acquired
 ---@return neap.Error? err kind "timeout" or "queue_full"
-function semaphore:acquire(n, timeout) end
+function semaphore:acquire(n, timeout, front) end
 
 --- Gives `n` permits (1) back; raises when fewer are held. Never waits.
 ---@param n? integer
@@ -139,24 +142,13 @@ function queue:waiting() end
 --- For neap.flow.
 ---@param max? integer
 ---@param by_priority boolean
+---@param aging? number priority a second
 ---@return neap.queue
-function core.queue(max, by_priority) end
+function core.queue(max, by_priority, aging) end
 
 -- Rate limiter ----------------------------------------------------------------
 
----@class neap.rate_limiter.Options
----@field rate? number requests per `per` seconds
----@field per? number seconds, default 1
----@field burst? number of requests; default: a second's worth, at least 1
----@field requests_per_minute? number
----@field requests_burst? number default: a second's worth, at least 1
----@field tokens_per_minute? number
----@field tokens_burst? number default: a minute's worth
----@field input_tokens_per_minute? number
----@field input_tokens_burst? number default: a minute's worth
----@field output_tokens_per_minute? number
----@field output_tokens_burst? number default: a minute's worth
----@field max_waiting? integer acquire fails with kind "queue_full" beyond it
+-- Its options: _meta/policies.lua.
 
 ---@alias neap.rate_limiter.Kind "requests"|"tokens"|"input_tokens"|"output_tokens"
 ---@alias neap.rate_limiter.Amounts number|table<neap.rate_limiter.Kind, number>
@@ -166,16 +158,53 @@ local limiter = {}
 
 --- Takes the amounts of every rate at once, in strict order of arrival. A number
 --- is for a limiter of one kind; in a table `requests` defaults to 1, and tokens
---- to input plus output where these are named. Waits.
+--- to input plus output where these are named. With `front` it enters before all
+--- others in line, in order among such, and is never refused. Waits.
 ---@param amounts? neap.rate_limiter.Amounts default: 1
 ---@param timeout? number seconds
+---@param front? boolean
 ---@return neap.lease? lease
 ---@return neap.Error? err kind "timeout", "queue_full", or "invalid" above a burst
-function limiter:acquire(amounts, timeout) end
+function limiter:acquire(amounts, timeout, front) end
 
---- Takes in what a response's headers say about limits. Never waits.
+--- Takes in what a response's headers say about limits. With the lease of the
+--- request that it answers the learned limits are set, up or down; without, they
+--- are only lowered. Never waits.
 ---@param headers table<string, string>
-function limiter:observe(headers) end
+---@param lease? neap.lease
+function limiter:observe(headers, lease) end
+
+--- Changes options in use, checked like the constructor's; levels and debts stay.
+--- Who waits for more than a new burst gets an error of kind "invalid". Never waits.
+---@param changes neap.rate_limiter.Options
+function limiter:update(changes) end
+
+--- When a task in line will pass if nothing changes, or the head of the line; nil
+--- when it does not wait here. Never waits.
+---@param task? neap.task
+---@return number? seconds on the scale of neap.now()
+function limiter:eta(task) end
+
+---@class neap.rate_limiter.Snapshot
+---@field kind "rate_limiter"
+---@field name string
+---@field state "ready"|"pacing"|"paused"
+---@field waiting integer tasks in line
+---@field reason? string
+---@field next_change? number neap.now() at which the next passes, or the pause ends
+---@field kinds table<neap.rate_limiter.Kind, neap.rate_limiter.KindSnapshot>
+
+---@class neap.rate_limiter.KindSnapshot
+---@field available number
+---@field rate? number configured, per `per` seconds
+---@field per? number
+---@field burst? number
+---@field learned_limit? number the server's, per `learned_per` seconds
+---@field learned_per? number
+
+--- Plain data about the present state. Never waits.
+---@return neap.rate_limiter.Snapshot
+function limiter:snapshot() end
 
 --- Units that could pass now if nobody waited; math.huge for a kind without limit.
 ---@param kind? neap.rate_limiter.Kind default: the only one
@@ -186,28 +215,58 @@ function limiter:available(kind) end
 ---@return integer
 function limiter:waiting() end
 
---- For neap.flow.
+--- For neap.rate_limiter, as all below.
 ---@param kind neap.rate_limiter.Kind
 ---@param rate number
 ---@param per number seconds
 ---@param burst number
+---@return integer number
 function limiter:add(kind, rate, per, burst) end
 
---- For neap.flow: a lease that nobody has asked for yet.
+---@param number integer from `add`
+---@param rate number
+---@param per number seconds
+---@param burst number
+function limiter:set(number, rate, per, burst) end
+
+--- Adds the rate of a kind that is learned.
+---@param kind neap.rate_limiter.Kind
+function limiter:add_learned(kind) end
+
+--- A server's word about its bucket; nobody passes before `serve`.
+---@param kind neap.rate_limiter.Kind
+---@param lease? neap.lease the request that it answers
+---@param rate number
+---@param per number seconds
+---@param burst number
+---@param left? number units
+---@param full_in? number seconds; then, and each `window` from then on, it is full
+---@param window? number seconds
+---@return boolean heard
+function limiter:learn(kind, lease, rate, per, burst, left, full_in, window) end
+
+--- Grants whatever is due.
+function limiter:serve() end
+
+--- Lets everything pass as before anything was learned.
+function limiter:forget() end
+
+---@param n? integer default: no bound
+function limiter:set_max_waiting(n) end
+
+--- A lease that nobody has asked for yet.
 ---@param amounts? neap.rate_limiter.Amounts
 ---@return neap.lease? lease
 ---@return neap.Error? err kind "invalid"
 function limiter:lease(amounts) end
 
---- For neap.flow: leaves at most so many units.
----@param kind neap.rate_limiter.Kind
----@param units number
-function limiter:cap(kind, units) end
-
---- For neap.flow: nothing passes for so long.
----@param kind? neap.rate_limiter.Kind default: all
+--- Nothing passes for so long.
 ---@param seconds number
-function limiter:hold(kind, seconds) end
+---@return boolean whether that is longer than before
+function limiter:hold(seconds) end
+
+---@return number seconds on the scale of neap.now()
+function limiter:held_until() end
 
 ---@class neap.lease
 local lease = {}
@@ -225,13 +284,14 @@ function lease:date() end
 ---@return number seconds
 function lease:waited() end
 
---- For neap.flow: asks the limiter. Waits.
+--- For neap.rate_limiter: asks the limiter. Waits.
 ---@param timeout? number seconds
+---@param front? boolean
 ---@return neap.lease? lease itself
 ---@return neap.Error? err
-function lease:acquire(timeout) end
+function lease:acquire(timeout, front) end
 
---- For neap.flow: a limiter without rates.
+--- For neap.rate_limiter: a limiter without rates.
 ---@param max_waiting? integer
 ---@return neap.rate_limiter
 function core.rate_limiter(max_waiting) end

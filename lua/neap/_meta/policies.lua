@@ -115,6 +115,25 @@
 ---@field timeout? number s; longest wait in line; then `nil, err` of kind "queue_timeout"; 0 tries; default: no limit
 ---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
 
+---@class neap.adaptive.Options
+---@field algorithm? "gates"|"vegas"|"gradient2" how the limit is found: our own, or Netflix's ("gates")
+---@field min? integer calls; the limit is never lower (1)
+---@field max? integer calls; the limit is never higher (1000)
+---@field start? integer calls; the first limit (20)
+---@field decrease? number a refusal (429) cuts the limit to this share of what was accepted, once an episode (0.8)
+---@field increase? number share; growth a round towards the level known to be good; at least 1 (0.05)
+---@field cooldown? number s; no growth so long after a cut, or as long as the server's hint says (2)
+---@field saturation? number share; a round counts only when so much of the limit was in use (0.8)
+---@field probe_interval? number s; how long it rests at the good level before it tries one more; grows by half with each failed try (10)
+---@field max_probe_interval? number s; and no longer than that (60)
+---@field latency_tolerance? number a round whose mean latency is so many times the unloaded one ends growth and lowers the limit (1.6)
+---@field key? function `(call, ...) -> string`: one limit a key; default: endpoint and account
+---@field max_keys? integer keys; the key unused for longest is forgotten beyond it (1000)
+---@field max_waiting? integer calls; calls in line for each key; beyond it `nil, err` of kind "queue_full"; default: no bound
+---@field timeout? number s; longest wait in line; then `nil, err` of kind "queue_timeout"; default: no limit
+---@field on_change? function `(event)`: key, from, to, reason, after every change of a limit
+---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
+
 ---@class neap.pace.Options
 ---@field limiter userdata|table a `neap.rate_limiter`, or its options
 ---@field amounts? function `(...) -> amounts`: what to reserve for the call's arguments; default: one request

@@ -4,6 +4,7 @@ return {
     .. "changed by `set_limit`.",
   options = {
     { "max_waiting", type = "integer", min = 1, unit = "count", live = false,
-      doc = "tasks in line; further ones get `nil, err` of kind \"queue_full\" at once", source = "resilience4j, Polly" },
+      doc = "tasks in line; further ones get `nil, err` of kind \"queue_full\" at once",
+      source = "resilience4j, Polly" },
   },
 }
