@@ -237,13 +237,13 @@ local function place(self, item)
   local slot, key, weight = UNGROUPED, nil, 0
   if opts.group_by then
     key = opts.group_by(item)
-    if key == nil or key ~= key then error("neap.batcher: group_by must return a key, got " .. tostring(key), 3) end
+    if key == nil or key ~= key then options.fail("neap.batcher: group_by must return a key, got " .. tostring(key)) end
     slot = key
   end
   if opts.weight then
     weight = opts.weight(item)
     if type(weight) ~= "number" or not (weight >= 0 and weight < math.huge) then
-      error("neap.batcher: weight must return a number of at least 0, got " .. tostring(weight), 3)
+      options.fail("neap.batcher: weight must return a number of at least 0, got " .. tostring(weight))
     end
   end
   return slot, key, weight
@@ -290,7 +290,7 @@ end
 ---@return any err kind "timeout" (`sent`: "no" or "maybe"), "queue_full", "closed"; "protocol" when `run` gave the
 --- wrong number of answers, "internal" when it raised; else what `run` gave as error
 function Batcher:submit(item, opts)
-  if item == nil then error("batcher:submit needs an item, got nil", 2) end
+  if item == nil then options.fail("batcher:submit needs an item, got nil") end
   local timeout = opts and options.check("batcher:submit", opts, submit_options).timeout
   checkpoint:wait()
   local slot, key, weight = place(self, item)
@@ -335,16 +335,16 @@ function Batcher:close(timeout)
   return self.idle:wait(timeout)
 end
 
-local function check_rules(where, opts, level)
+local function check_rules(where, opts)
   if opts.max_weight and not opts.weight then
-    error(where .. ": option 'max_weight' needs 'weight', a function", level + 1)
+    options.fail(where .. ": option 'max_weight' needs 'weight', a function")
   end
   if opts.weight and not opts.max_weight then
-    error(where .. ": option 'weight' needs 'max_weight', a number above 0", level + 1)
+    options.fail(where .. ": option 'weight' needs 'max_weight', a number above 0")
   end
   if opts.max_waiting and opts.max_waiting < opts.max_size then
-    error(("%s: option 'max_waiting' must be at least 'max_size' (%d), got %d"):format(where, opts.max_size,
-      opts.max_waiting), level + 1)
+    options.fail(("%s: option 'max_waiting' must be at least 'max_size' (%d), got %d"):format(where, opts.max_size,
+      opts.max_waiting))
   end
 end
 
@@ -353,7 +353,7 @@ end
 ---@param changes table
 function Batcher:update(changes)
   local changed = schema.change("batcher", self.options, changes)
-  check_rules("neap.batcher: update", changed, 2)
+  check_rules("neap.batcher: update", changed)
   self.options = changed
   for _, batch in ipairs(open_batches(self)) do
     if batch.live >= changed.max_size or batch.weight >= (changed.max_weight or math.huge) then
@@ -407,7 +407,7 @@ end
 ---@return neap.Batcher
 function M.new(opts)
   local checked = schema.check("batcher", opts)
-  check_rules("neap.batcher", checked, 2)
+  check_rules("neap.batcher", checked)
   local idle = core.event()
   idle:set()
   local name = checked.name or "batcher"

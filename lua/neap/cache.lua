@@ -6,6 +6,7 @@ local errors = require "neap.error"
 local flights = require "neap.cache.flights"
 local keys = require "neap.cache.key"
 local layer = require "neap.policy.layer"
+local options = require "neap.options"
 local storage = require "neap.cache.storage"
 local values = require "neap.cache.values"
 
@@ -26,7 +27,7 @@ local Cache = layer.class "cache"
 function Cache:init()
   local opts = self.options
   if opts.store and not opts.store.load then
-    error("neap.cache: option 'store' must be a neap.cache.file, got another table", 3)
+    options.fail("neap.cache: option 'store' must be a neap.cache.file, got another table")
   end
   self.storage = storage.new(opts.max_entries, opts.max_bytes, opts.store)
   self.flights = flights.new()
@@ -210,7 +211,7 @@ end
 
 local function check_key(where, key)
   if type(key) ~= "string" then
-    error(("cache:%s: the key must be a string, got %s"):format(where, type(key)), 3)
+    options.fail(("cache:%s: the key must be a string, got %s"):format(where, type(key)))
   end
 end
 
@@ -230,7 +231,7 @@ end
 ---@return any err
 function Cache:fetch(key, fn, ...)
   check_key("fetch", key)
-  if type(fn) ~= "function" then error("cache:fetch needs a function, got " .. type(fn), 2) end
+  if type(fn) ~= "function" then options.fail("cache:fetch needs a function, got " .. type(fn)) end
   local outer = calls.of()
   if not outer then return answer(self, key, nil, fn, ...) end
   -- Inside a policy's call: what `fn` calls stays a part of it.
@@ -262,9 +263,9 @@ end
 ---@return neap.Error? err kind "too_large", "invalid" for what cannot be kept, or the file's
 function Cache:put(key, value, ttl)
   check_key("put", key)
-  if value == nil then error("cache:put: the value is nil; use cache:delete", 2) end
+  if value == nil then options.fail("cache:put: the value is nil; use cache:delete") end
   if ttl ~= nil and (type(ttl) ~= "number" or ttl ~= ttl or ttl <= 0) then
-    error("cache:put: ttl must be seconds above 0, got " .. tostring(ttl), 2)
+    options.fail("cache:put: ttl must be seconds above 0, got " .. tostring(ttl))
   end
   local kept, bytes = freeze(value)
   if kept == nil then

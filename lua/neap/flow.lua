@@ -22,7 +22,7 @@ local note_traceback = core.note_traceback
 ---@return neap.semaphore
 function M.semaphore(limit, opts)
   if type(limit) ~= "number" or limit < 0 or limit % 1 ~= 0 then
-    error("neap.semaphore: the limit must be a whole number of at least 0, got " .. tostring(limit), 2)
+    options.fail("neap.semaphore: the limit must be a whole number of at least 0, got " .. tostring(limit))
   end
   return core.semaphore(limit, schema.check("semaphore", opts).max_waiting)
 end
@@ -35,7 +35,7 @@ end
 
 local function run_with(semaphore, permits, fn, ...)
   if type(fn) ~= "function" then
-    error("semaphore:with: expected a function, got " .. type(fn), 3)
+    options.fail("semaphore:with: expected a function, got " .. type(fn))
   end
   local ok, err = semaphore:acquire(permits)
   if not ok then return nil, err end
@@ -62,7 +62,7 @@ local raw_put = Queue.put
 function M.queue(opts)
   opts = schema.check("queue", opts)
   if opts.aging > 0 and not opts.priority then
-    error("neap.queue: option 'aging' needs 'priority' to be true", 2)
+    options.fail("neap.queue: option 'aging' needs 'priority' to be true")
   end
   return core.queue(opts.max, opts.priority, opts.aging)
 end

@@ -16,7 +16,7 @@ end
 local function items_of(where, list)
   if is_iterator(list) then return list end
   if type(list) ~= "table" then
-    error(("%s: expected a list or an iterator function, got %s"):format(where, type(list)), 3)
+    options.fail(("%s: expected a list or an iterator function, got %s"):format(where, type(list)))
   end
   local i = 0
   return function()
@@ -33,7 +33,7 @@ end
 
 local function check_function(where, what, value)
   if type(value) ~= "function" then
-    error(("%s: %s must be a function, got %s"):format(where, what, type(value)), 3)
+    options.fail(("%s: %s must be a function, got %s"):format(where, what, type(value)))
   end
 end
 
@@ -65,7 +65,7 @@ end
 ---@return any[][]|fun(): any[]?
 function M.chunks(list, size)
   if type(size) ~= "number" or size < 1 or size % 1 ~= 0 then
-    error("neap.group.chunks: size must be a whole number of at least 1, got " .. tostring(size), 2)
+    options.fail("neap.group.chunks: size must be a whole number of at least 1, got " .. tostring(size))
   end
   local iterator, ended = items_of("neap.group.chunks", list), false
   return as_given(list, function()
@@ -89,7 +89,7 @@ function M.by_key(list, key)
   for item in items_of("neap.group.by_key", list) do
     local k = key(item)
     if k == nil or k ~= k then
-      error("neap.group.by_key: the key function must return a key, got " .. tostring(k), 2)
+      options.fail("neap.group.by_key: the key function must return a key, got " .. tostring(k))
     end
     local group = known[k]
     if not group then
@@ -229,7 +229,7 @@ local weight_options = { balance = { type = "boolean", default = false } }
 function M.by_weight(list, max_weight, weight, opts)
   local where = "neap.group.by_weight"
   if type(max_weight) ~= "number" or max_weight <= 0 or max_weight ~= max_weight then
-    error(where .. ": max_weight must be a number above 0, got " .. tostring(max_weight), 2)
+    options.fail(where .. ": max_weight must be a number above 0, got " .. tostring(max_weight))
   end
   check_function(where, "weight", weight)
   opts = options.check(where, opts, weight_options)
@@ -271,7 +271,7 @@ function M.map_chunks(list, fn, opts)
   local iterator = items_of("neap.map_chunks", list)
   check_function("neap.map_chunks", "the second argument", fn)
   if not opts.keep and not opts.on_chunk then
-    error("neap.map_chunks: option 'keep' = false needs 'on_chunk', a function: results would be lost", 2)
+    options.fail("neap.map_chunks: option 'keep' = false needs 'on_chunk', a function: results would be lost")
   end
   local map = require("neap.collect").map
   local map_options = { concurrency = opts.concurrency, on_error = opts.on_error }

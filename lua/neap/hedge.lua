@@ -6,6 +6,7 @@
 --- before the call returns.
 local core = require "neap.core"
 local layer = require "neap.policy.layer"
+local options = require "neap.options"
 local outcome = require "neap.policy.outcome"
 local rolling = require "neap.hedge.rolling"
 local scope = require "neap.scope"
@@ -41,7 +42,7 @@ end
 function Hedge:changed(old)
   local opts = self.options
   if opts.delay and opts.percentile then
-    error("neap.hedge: options 'delay' and 'percentile' exclude each other; give one", 4)
+    options.fail("neap.hedge: options 'delay' and 'percentile' exclude each other; give one")
   end
   if opts.budget and not opts.budget.allow then
     opts.budget = require("neap.retry_budget").new(opts.budget, 4)

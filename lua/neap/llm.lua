@@ -3,6 +3,7 @@
 local calls = require "neap.policy.call"
 local core = require "neap.core"
 local layer = require "neap.policy.layer"
+local options = require "neap.options"
 local redirect = require "neap.http.redirect"
 local replies = require "neap.llm.reply"
 local requests = require "neap.llm.request"
@@ -96,7 +97,7 @@ end
 ---@return table
 function M.amounts(...)
   local job = job_in(...)
-  if not job then error("neap.llm.amounts belongs into the policy of a neap.llm", 2) end
+  if not job then options.fail("neap.llm.amounts belongs into the policy of a neap.llm") end
   return job.llm:amounts(job.request)
 end
 
@@ -268,7 +269,7 @@ end
 ---@return neap.llm.Stream? stream, neap.Error? err
 function Llm:chat_stream(request)
   if type(request) == "table" and request.on_delta then
-    error("llm:chat_stream: 'on_delta' is an option of chat", 2)
+    options.fail("llm:chat_stream: 'on_delta' is an option of chat")
   end
   return perform(self, "llm:chat_stream", "chat", request, "stream")
 end
@@ -287,7 +288,7 @@ function Llm:__tostring() return ("llm at %s"):format(self.origin) end
 local function client_of(given)
   if given and type(given.post) == "function" then return given, false end
   local client, err = require("neap.http").client(given)
-  if not client then error("neap.llm: option 'client': " .. tostring(err.message), 4) end
+  if not client then options.fail("neap.llm: option 'client': " .. tostring(err.message)) end
   return client, true
 end
 
@@ -297,11 +298,11 @@ local function policy_of(given)
   local policy = require "neap.policy"
   if given == nil or policy.is(given) then return given end
   if getmetatable(given) ~= nil then
-    error("neap.llm: option 'policy' must be a neap.policy, a single policy or options of neap.policy.standard", 4)
+    options.fail("neap.llm: option 'policy' must be a neap.policy, a single policy or options of neap.policy.standard")
   end
   local opts = {}
   for name, value in pairs(given) do opts[name] = value end
-  if opts.client then error("neap.llm: option 'client' stands beside 'policy', not in it", 4) end
+  if opts.client then options.fail("neap.llm: option 'client' stands beside 'policy', not in it") end
   if opts.limiter and not layer.is(opts.limiter) then
     opts.amounts, opts.actual = opts.amounts or M.amounts, opts.actual or M.actual
   end
@@ -317,7 +318,7 @@ function M.new(opts)
   if checked.api_key == "" then checked.api_key = nil end
   local base = url_module.base(checked.base_url)
   if not base then
-    error(("neap.llm: option 'base_url' must be an http or https address, got %q"):format(checked.base_url), 2)
+    options.fail(("neap.llm: option 'base_url' must be an http or https address, got %q"):format(checked.base_url))
   end
   local self = setmetatable({
     options = checked, base = base, origin = core.url_origin(url_module.join(base, "/")),

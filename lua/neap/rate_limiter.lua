@@ -6,6 +6,7 @@
 --- `learn = "replace"`). Beside it each kind has a learned one, which every
 --- response sets anew, up or down; a request passes both.
 local core = require "neap.core"
+local options = require "neap.options"
 local rate_headers = require "neap.rate_headers"
 local schema = require "neap.schema"
 local telemetry = require "neap.telemetry"
@@ -66,11 +67,10 @@ local function limit_of(opts, key, kind, rate, per)
   return { key = key, kind = kind, rate = rate, per = per, burst = burst or default_burst(kind, rate, per) }
 end
 
---- The limits that checked options ask for. Raises at `level` where they do not
---- fit together.
-local function limits_of(opts, level)
+--- The limits that checked options ask for. Raises where they do not fit together.
+local function limits_of(opts)
   local limits = {}
-  local function refuse(message) error("neap.rate_limiter: " .. message, level + 2) end
+  local function refuse(message) options.fail("neap.rate_limiter: " .. message) end
   if opts.rate then limits[1] = limit_of(opts, "rate", "requests", opts.rate, opts.per or 1) end
   for _, kind in ipairs(KINDS) do
     local rate = opts[kind .. "_per_minute"]
@@ -99,14 +99,14 @@ local function add_limit(limiter, state, limit)
   state.kinds[limit.kind] = true
 end
 
---- A limiter and its state. Raises at `level`.
-local function build(opts, level)
+--- A limiter and its state.
+local function build(opts)
   local limiter = core.rate_limiter(opts.max_waiting)
   local state = { options = opts, limits = {}, numbers = {}, kinds = {}, learned = {} }
-  local limits = limits_of(opts, level + 1)
+  local limits = limits_of(opts)
   for _, limit in ipairs(limits) do
     local ok, err = pcall(add_limit, limiter, state, limit)
-    if not ok then error("neap.rate_limiter: " .. err, level + 1) end
+    if not ok then options.fail("neap.rate_limiter: " .. err) end
   end
   if #limits == 0 then
     for _, kind in ipairs(KINDS) do
@@ -122,7 +122,7 @@ end
 ---@param opts neap.rate_limiter.Options
 ---@return neap.rate_limiter
 function M.new(opts)
-  local limiter, state = build(schema.check("rate_limiter", opts), 2)
+  local limiter, state = build(schema.check("rate_limiter", opts))
   states[limiter] = state
   return limiter
 end
@@ -138,14 +138,14 @@ end
 function RateLimiter:update(changes)
   local state = states[self]
   local opts = schema.change("rate_limiter", state.options, changes)
-  build(opts, 2) -- whatever is wrong is told before anything changes
+  build(opts) -- whatever is wrong is told before anything changes
   state.options = opts
   raw.set_max_waiting(self, opts.max_waiting)
   if opts.learn == "never" then
     state.learned = {}
     raw.forget(self)
   end
-  for _, limit in ipairs(limits_of(opts, 2)) do
+  for _, limit in ipairs(limits_of(opts)) do
     if not state.numbers[limit.key] then
       add_limit(self, state, limit)
     elseif not same(state.limits[limit.key], limit) then

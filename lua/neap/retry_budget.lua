@@ -13,6 +13,7 @@
 --- for asks with "hedge". A retry asks after it has told how the attempt before
 --- it ended. No method waits. What each form does: the files in retry_budget/.
 local core = require "neap.core"
+local options = require "neap.options"
 local schema = require "neap.schema"
 local telemetry = require "neap.telemetry"
 
@@ -110,23 +111,23 @@ function Budget:describe()
 end
 
 --- Raises for an option of a form that is not `form`.
-local function check_form(where, given, form, level)
+local function check_form(where, given, form)
   for _, declared in ipairs(schema.get("retry_budget").options) do
     local name, forms = declared[1], declared.forms
     if forms and given[name] ~= nil then
       local fits = false
       for _, one in ipairs(forms) do fits = fits or one == form end
       if not fits then
-        error(("%s: option '%s' is for form = %s, got form = \"%s\""):format(where, name,
-          '"' .. table.concat(forms, '" or "') .. '"', form), level + 1)
+        options.fail(("%s: option '%s' is for form = %s, got form = \"%s\""):format(where, name,
+          '"' .. table.concat(forms, '" or "') .. '"', form))
       end
     end
   end
 end
 
-local function check_rule(where, opts, level)
+local function check_rule(where, opts)
   local problem = require(FORMS[opts.form]).problem(opts)
-  if problem then error(where .. ": " .. problem, level + 1) end
+  if problem then options.fail(where .. ": " .. problem) end
 end
 
 --- Changes options while in use, checked like the constructor's; what was earned
@@ -135,9 +136,9 @@ end
 function Budget:update(changes)
   local where = "neap.retry_budget: update"
   local opts = schema.change("retry_budget", self.options, changes, 2)
-  check_form(where, changes, opts.form, 2)
+  check_form(where, changes, opts.form)
   if opts.initial and opts.initial > opts.cap then opts.initial = opts.cap end
-  check_rule(where, opts, 2)
+  check_rule(where, opts)
   self.options = opts
   self.rule:change(opts)
   if telemetry.active then
@@ -150,13 +151,13 @@ end
 local named = {}
 
 --- Raises when `opts` are not those of the budget that has the name already.
-local function check_same(budget, opts, level)
+local function check_same(budget, opts)
   for _, declared in ipairs(schema.get("retry_budget").options) do
     local name = declared[1]
     local there, here = budget.declared[name], opts[name]
     if there ~= here then
-      error(("neap.retry_budget: '%s' is there already with %s = %s, got %s = %s; the same options, or the name alone"
-        ):format(opts.name, name, tostring(there), name, tostring(here)), level + 1)
+      options.fail(("neap.retry_budget: '%s' is there already with %s = %s, got %s = %s; the same options, or the name alone"
+        ):format(opts.name, name, tostring(there), name, tostring(here)))
     end
   end
 end
@@ -171,18 +172,16 @@ end
 --- A budget, or the one that is there under `name`. Raises on bad options and on
 --- options that differ from those of the one with that name. Never waits.
 ---@param given? table
----@param level? integer of the error; default: the caller
 ---@return neap.retry_budget.Budget
-function M.new(given, level)
-  level = level or 2
-  local opts = schema.check("retry_budget", given, level)
+function M.new(given)
+  local opts = schema.check("retry_budget", given)
   given = given or {}
   local budget = opts.name and named[opts.name]
   if budget and only_name(given) then return budget end
-  check_form("neap.retry_budget", given, opts.form, level)
-  check_rule("neap.retry_budget", opts, level)
+  check_form("neap.retry_budget", given, opts.form)
+  check_rule("neap.retry_budget", opts)
   if budget then
-    check_same(budget, opts, level)
+    check_same(budget, opts)
     return budget
   end
   budget = setmetatable({

@@ -6,6 +6,7 @@ local error_class = require "neap.error"
 local health_rules = require "neap.router.health"
 local layer = require "neap.policy.layer"
 local members_module = require "neap.router.members"
+local options = require "neap.options"
 local outcome = require "neap.policy.outcome"
 
 local M = {}
@@ -29,7 +30,7 @@ M.default_failover_on = outcome.may_repeat
 
 function Router:init()
   local members, problem = members_module.build(self.options.endpoints, require("neap.policy").is)
-  if not members then error("neap.router: " .. problem, 4) end
+  if not members then options.fail("neap.router: " .. problem) end
   self.members, self.by_name = members, {}
   for _, member in ipairs(members) do self.by_name[member.name] = member end
   self.groups = members_module.groups(members)
@@ -63,7 +64,7 @@ end
 function Router:changed()
   local opts = self.options
   local problem, weights, routes = problem_of_options(self, opts)
-  if problem then error("neap.router: " .. problem, 5) end
+  if problem then options.fail("neap.router: " .. problem) end
   for i, member in ipairs(self.members) do
     if member.weight ~= weights[i] then member.weight, member.credit = weights[i], 0 end
   end
@@ -283,8 +284,8 @@ local function member_or_raise(self, method, name)
   if member then return member end
   local names = {}
   for i, one in ipairs(self.members) do names[i] = one.name end
-  error(("neap.router: %s: there is no endpoint '%s'; there are %s"):format(method, tostring(name),
-    table.concat(names, ", ")), 3)
+  options.fail(("neap.router: %s: there is no endpoint '%s'; there are %s"):format(method, tostring(name),
+    table.concat(names, ", ")))
 end
 
 --- Takes an endpoint out until `restore`; calls under way go on. Never waits.

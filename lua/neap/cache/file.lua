@@ -10,6 +10,7 @@ local errors = require "neap.error"
 local flow = require "neap.flow"
 local fs = require "neap.fs"
 local lru = require "neap.cache.lru"
+local options = require "neap.options"
 local record = require "neap.cache.record"
 local scan = require "neap.cache.scan"
 local schema = require "neap.schema"
@@ -208,7 +209,7 @@ end
 
 local function check_key(where, key)
   if type(key) ~= "string" then
-    error(("%s: the key must be a string, got %s"):format(where, type(key)), 3)
+    options.fail(("%s: the key must be a string, got %s"):format(where, type(key)))
   end
 end
 
@@ -221,9 +222,9 @@ end
 ---@return neap.Error? err "invalid" for what cannot be kept, "too_large", "limit" for a full disk, "closed"
 function File:put(key, value, ttl)
   check_key("file:put", key)
-  if value == nil then error("file:put: the value is nil; use file:delete", 2) end
+  if value == nil then options.fail("file:put: the value is nil; use file:delete") end
   if ttl ~= nil and (type(ttl) ~= "number" or ttl ~= ttl or ttl <= 0) then
-    error("file:put: ttl must be seconds above 0, got " .. tostring(ttl), 2)
+    options.fail("file:put: ttl must be seconds above 0, got " .. tostring(ttl))
   end
   local kept = values.freeze(value)
   if kept == nil then
@@ -418,7 +419,7 @@ end
 ---@return neap.Error? err
 function M.open(path, opts)
   if type(path) ~= "string" then
-    error("neap.cache.file: the path must be a string, got " .. type(path), 2)
+    options.fail("neap.cache.file: the path must be a string, got " .. type(path))
   end
   local checked = schema.check("cache_file", opts)
   local file, err, size = open_locked(path)

@@ -1,5 +1,6 @@
 --- Requests in OpenAI's form, made from what the caller gave. Pure.
 local error_class = require "neap.error"
+local options = require "neap.options"
 
 local M = {}
 
@@ -17,7 +18,7 @@ local TYPES = {
 
 local function check_types(where, request)
   if type(request) ~= "table" then
-    error(("%s: the request must be a table, got %s"):format(where, type(request)), 4)
+    options.fail(("%s: the request must be a table, got %s"):format(where, type(request)))
   end
   for name, accepted in pairs(TYPES) do
     local value = request[name]
@@ -25,7 +26,7 @@ local function check_types(where, request)
       local names = {}
       for one in pairs(accepted) do names[#names + 1] = one end
       table.sort(names)
-      error(("%s: '%s' must be %s, got %s"):format(where, name, table.concat(names, " or "), type(value)), 4)
+      options.fail(("%s: '%s' must be %s, got %s"):format(where, name, table.concat(names, " or "), type(value)))
     end
   end
 end
@@ -34,15 +35,15 @@ local NEEDED = { chat = "messages", complete = "prompt", embed = "input" }
 
 local function check_shape(where, kind, request)
   if kind == "chat" and request.prompt ~= nil then
-    if request.messages ~= nil then error(where .. ": give either 'messages' or 'prompt'", 4) end
-    if type(request.prompt) ~= "string" then error(where .. ": 'prompt' must be string, got table", 4) end
+    if request.messages ~= nil then options.fail(where .. ": give either 'messages' or 'prompt'") end
+    if type(request.prompt) ~= "string" then options.fail(where .. ": 'prompt' must be string, got table") end
   elseif request[NEEDED[kind]] == nil then
-    error(("%s: '%s' is required"):format(where, kind == "chat" and "messages' or 'prompt" or NEEDED[kind]), 4)
+    options.fail(("%s: '%s' is required"):format(where, kind == "chat" and "messages' or 'prompt" or NEEDED[kind]))
   end
   if request.stream ~= nil then
-    error(where .. ": 'stream' is not an option; use chat_stream, or 'on_delta'", 4)
+    options.fail(where .. ": 'stream' is not an option; use chat_stream, or 'on_delta'")
   end
-  if request.on_delta and kind ~= "chat" then error(where .. ": 'on_delta' is an option of chat", 4) end
+  if request.on_delta and kind ~= "chat" then options.fail(where .. ": 'on_delta' is an option of chat") end
 end
 
 local function copy_of(request)

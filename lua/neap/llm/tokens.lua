@@ -6,6 +6,7 @@
 --- message and its role, 1 for a name, 3 for the answer's start. Pictures are
 --- OpenAI's: 85 at low detail, and 170 a tile more, of which 1024 x 1024 has 4.
 local json = require "neap.json"
+local options = require "neap.options"
 
 local M = {}
 
@@ -70,7 +71,7 @@ end
 function M.estimate(what)
   if type(what) == "string" then return ceil(weigh(what)) end
   if type(what) ~= "table" then
-    error("neap.llm.estimate needs a text or messages, got " .. type(what), 2)
+    options.fail("neap.llm.estimate needs a text or messages, got " .. type(what))
   end
   if type(what[1]) == "number" then return #what end -- tokens already
   if type(what[1]) ~= "string" then return ceil(weigh_messages(what)) end
