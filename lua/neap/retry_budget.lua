@@ -156,7 +156,8 @@ local function check_same(budget, opts)
     local name = declared[1]
     local there, here = budget.declared[name], opts[name]
     if there ~= here then
-      local text = "neap.retry_budget: '%s' is there already with %s = %s, got %s = %s; the same options, or the name alone"
+      local text = "neap.retry_budget: '%s' is there already with %s = %s, got %s = %s; "
+        .. "the same options, or the name alone"
       options.fail(text:format(opts.name, name, tostring(there), name, tostring(here)))
     end
   end
