@@ -62,9 +62,11 @@ function M.actual(result, err)
   return sends > 1 and { requests = sends } or nil
 end
 
-local function settle(self, lease, args, ...)
+local function settle(self, lease, waited, args, ...)
   local result, err = ...
   local opts, res = self.options, result or err
+  -- The client was not there yet: its `timings.pace` is read from here.
+  if waited > 0 and type(result) == "table" then result.paced = waited end
   -- The server's word first: nobody may pass on a refund that it has overtaken.
   if opts.observe and type(res) == "table" and type(res.headers) == "table" then
     self.limiter:observe(res.headers, lease)
@@ -92,12 +94,13 @@ function Pace:run(call, next, ...)
     if err.sent == nil then err.sent = "no" end
     return refused(err)
   end
-  call.pace = call.pace + lease:waited()
+  local waited = lease:waited()
+  call.pace = call.pace + waited
   -- Packed only for those who look at the arguments afterwards.
   local args = opts.actual and { n = select("#", ...), ... }
   -- A call that is cut off on the way never gets to settle: what it used nobody
   -- knows, so its reservation stands.
-  return settle(self, lease, args, next(call, ...))
+  return settle(self, lease, waited, args, next(call, ...))
 end
 
 function Pace:wait_reason()

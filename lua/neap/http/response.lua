@@ -69,6 +69,7 @@ function lazy.timings(res)
   local timings = M.own_timings(res)
   local earlier = rawget(res, "earlier")
   if earlier then M.add_timings(timings, earlier) end
+  timings.pace = timings.pace + (rawget(res, "paced") or 0) -- neap.pace's note
   -- A stream's go on changing until it has ended.
   if not rawget(res, "call") then rawset(res, "timings", timings) end
   return timings
