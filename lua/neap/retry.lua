@@ -110,9 +110,8 @@ end
 
 function Retry:give_up(call, results, why)
   local outcome = results[1] or results[2]
-  if type(outcome) == "table" then outcome.gave_up = why end
+  if type(outcome) == "table" and not call.shared then outcome.gave_up = why end
   self:emit("gave_up", { reason = why, attempts = call.attempts })
-  return unpack(results, 1, results.n)
 end
 
 function Retry:rest(call, results, attempt, wait, hint, parked)
@@ -127,41 +126,47 @@ function Retry:rest(call, results, attempt, wait, hint, parked)
   if parked then call.front = true end
 end
 
---- Repeats the rest of the pipeline until it succeeds, fails for good, or the
---- attempts, the budget or the deadline are used up. Waits.
-function Retry:run(call, next, ...)
+-- Before the first attempt: tells the budget; returns the instant of the deadline.
+local function begin(self, call)
   local opts = self.options
-  local inside = call.retrying
-  if inside and not opts.nested then return next(call, ...) end
   call.retrying = true
-  local budget, retry_on = opts.budget, self.retry_on
-  local deadline = opts.deadline and now() + opts.deadline
-  local attempt, previous = 0, nil
-  if budget then
-    budget:started(now())
-    call.budget, call.budget_spent = budget, nil
+  if opts.budget then
+    opts.budget:started(now())
+    call.budget, call.budget_spent = opts.budget, nil
   end
+  return opts.deadline and now() + opts.deadline
+end
+
+-- After an attempt: rests before the next one and returns its backoff, or nil when
+-- that was the last.
+local function again(self, call, results, attempt, previous, deadline)
+  local opts, result, err = self.options, results[1], results[2]
+  if call.budget then
+    call.budget = nil
+    opts.budget:ended(now(), verdict(result, err), call.budget_spent)
+  end
+  if not self.retry_on(result, err, attempt) then return nil end
+  local wait, hint, backoff, parked = plan(opts, call, attempt, results, previous, deadline)
+  if not wait then return self:give_up(call, results, hint) end
+  self:rest(call, results, attempt, wait, hint, parked)
+  return backoff
+end
+
+--- Repeats the rest of the pipeline until it succeeds, fails for good, or the
+--- attempts, the budget or the deadline are used up. Waits; its frame is small for
+--- the reason that `calls.run` gives.
+function Retry:run(call, next, ...)
+  local inside = call.retrying
+  if inside and not self.options.nested then return next(call, ...) end
+  local deadline, attempt, previous = begin(self, call), 0, nil
   while true do
     attempt = attempt + 1
-    -- Not in a function of its own without a deadline: thousands of tasks wait
-    -- in here, and each frame is part of their memory.
     local results = deadline and attempt_until(deadline, call, next, ...) or pack(next(call, ...))
-    local result, err = results[1], results[2]
-    if budget then
-      call.budget = nil
-      budget:ended(now(), verdict(result, err), call.budget_spent)
-    end
-    if not retry_on(result, err, attempt) then
+    previous = again(self, call, results, attempt, previous, deadline)
+    if not previous then
       call.retrying = inside
       return unpack(results, 1, results.n)
     end
-    local wait, hint, backoff, parked = plan(opts, call, attempt, results, previous, deadline)
-    if not wait then
-      call.retrying = inside
-      return self:give_up(call, results, hint)
-    end
-    previous = backoff
-    self:rest(call, results, attempt, wait, hint, parked)
   end
 end
 

@@ -205,7 +205,7 @@ function M.join(fork)
   call.backoff, call.wire = call.backoff + fork.backoff, call.wire + fork.wire
 end
 
-local function finish(call, name, ok, ...)
+local function finish(call, owner, ok, ...)
   active[call.task] = call.outer
   if not ok then
     call:release_to(0)
@@ -220,23 +220,19 @@ local function finish(call, name, ok, ...)
     outcome.attempts, outcome.spent = call.attempts, spent_of(call)
   end
   if telemetry.active then
-    telemetry.emit(name, "policy", "call", { spent = spent_of(call), ok = outcome ~= err, account = call.account,
+    telemetry.emit(owner.name, "policy", "call", { spent = spent_of(call), ok = outcome ~= err, account = call.account,
       error = outcome == err and type(err) == "table" and err.kind or nil })
   end
   return ...
 end
 
---- Runs `fn(...)` behind `entry`, the first step of a pipeline. Waits.
----@param owner neap.Policy|neap.policy.Layer
----@param entry fun(call: neap.policy.Call, ...): any
----@param fn function
-function M.run(owner, entry, fn, ...)
-  local name = owner.name
+--- The record of a call that begins in the running task.
+local function begin(owner, fn)
   if type(fn) ~= "function" then
-    options.fail(name .. ":call needs a function, got " .. type(fn))
+    options.fail(owner.name .. ":call needs a function, got " .. type(fn))
   end
   local task = current()
-  if not task then options.fail(name .. ":call waits: it must be called from a task") end
+  if not task then options.fail(owner.name .. ":call waits: it must be called from a task") end
   local outer = active[task]
   -- What every call uses is there from the start: a field more would make the
   -- table grow, which costs as much as the rest of this function. Sixteen is what
@@ -252,7 +248,17 @@ function M.run(owner, entry, fn, ...)
     call.outer, call.retrying, call.number = outer, outer.retrying, (outer.inside or 0) + 1
     outer.inside = call.number
   end
-  return finish(call, name, xpcall(entry, note_traceback, call, ...))
+  return call
+end
+
+--- Runs `fn(...)` behind `entry`, the first step of a pipeline. Waits. Thousands of
+--- tasks wait in here, and each slot of this frame is part of their memory.
+---@param owner neap.Policy|neap.policy.Layer
+---@param entry fun(call: neap.policy.Call, ...): any
+---@param fn function
+function M.run(owner, entry, fn, ...)
+  local call = begin(owner, fn)
+  return finish(call, owner, xpcall(entry, note_traceback, call, ...))
 end
 
 local function finish_fork(fork, ok, ...)
