@@ -1,32 +1,15 @@
 -- SPDX-License-Identifier: MIT
 local fs = require "neap.fs"
 local neap = require "neap"
+local files = require "spec.support.cache_file"
 local tmp = require "spec.support.tmp"
 
-local folder, path, opened
-
-local function open(opts)
-  local store = assert(neap.cache.file(path, opts))
-  opened[#opened + 1] = store
-  return store
-end
-
-local function reopen(store, opts)
-  assert(store:close())
-  return open(opts)
-end
-
-local function bytes_of(name) return assert(tmp.read(name or path)) end
+local bytes_of, open, reopen = files.bytes_of, files.open, files.reopen
+local path
 
 describe("a cache file", function()
-  before_each(function()
-    folder, opened = tmp.dir(), {}
-    path = folder .. "/cache"
-  end)
-  after_each(function()
-    for _, store in ipairs(opened) do store:close() end
-    tmp.remove(folder)
-  end)
+  before_each(function() path = files.start() end)
+  after_each(files.finish)
 
   describe("with garbage", function()
     local function fill(store, rounds)

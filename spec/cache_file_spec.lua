@@ -5,22 +5,11 @@ local fs = require "neap.fs"
 local neap = require "neap"
 local record = require "neap.cache.record"
 local responses = require "neap.http.response"
+local files = require "spec.support.cache_file"
 local tmp = require "spec.support.tmp"
 
-local folder, path, opened
-
-local function open(opts)
-  local store = assert(neap.cache.file(path, opts))
-  opened[#opened + 1] = store
-  return store
-end
-
-local function reopen(store, opts)
-  assert(store:close())
-  return open(opts)
-end
-
-local function bytes_of(name) return assert(tmp.read(name or path)) end
+local bytes_of, open, reopen = files.bytes_of, files.open, files.reopen
+local folder, path
 
 --- Puts other bytes at `place` (from 1).
 local function damage(place, bytes)
@@ -29,14 +18,8 @@ local function damage(place, bytes)
 end
 
 describe("a cache file", function()
-  before_each(function()
-    folder, opened = tmp.dir(), {}
-    path = folder .. "/cache"
-  end)
-  after_each(function()
-    for _, store in ipairs(opened) do store:close() end
-    tmp.remove(folder)
-  end)
+  before_each(function() path, folder = files.start() end)
+  after_each(files.finish)
 
   it("keeps strings, numbers, tables and responses, also when it is opened again", function()
     local store = open()

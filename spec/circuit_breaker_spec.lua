@@ -1,28 +1,10 @@
 -- SPDX-License-Identifier: MIT
 local neap = require "neap"
 local telemetry = require "neap.telemetry"
+local breakers = require "spec.support.breaker"
 
-local function status(code) return { status = code, headers = {} } end
-local function answer(code) return function() return status(code) end end
-
---- Opens after two failures in a row, for ten seconds; nothing grows.
-local function quick(opts)
-  local all = {
-    consecutive_failures = 2, open_duration = 10, open_duration_factor = 1, max_open_duration = 1000,
-    half_open_calls = 1,
-  }
-  for key, value in pairs(opts or {}) do all[key] = value end
-  return neap.circuit_breaker(all)
-end
-
-local function call_times(breaker, n, fn)
-  for _ = 1, n do breaker:call(fn) end
-end
-
-local function open(breaker)
-  call_times(breaker, 2, answer(500))
-  assert.equal("open", breaker:state())
-end
+local answer, call_times, open = breakers.answer, breakers.call_times, breakers.open
+local quick, status = breakers.quick, breakers.status
 
 --- The states that it went through, in on_change's words.
 local function changes_of(opts)

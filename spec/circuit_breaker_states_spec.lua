@@ -2,32 +2,15 @@
 local errors = require "neap.error"
 local neap = require "neap"
 local windows = require "neap.circuit_breaker.windows"
+local breakers = require "spec.support.breaker"
 
-local function status(code) return { status = code, headers = {} } end
-local function answer(code) return function() return status(code) end end
+local answer, call_times, open = breakers.answer, breakers.call_times, breakers.open
+local quick, status = breakers.quick, breakers.status
+
 local function refused() return nil, errors.new { kind = "connect", message = "refused" } end
 local function returns(...)
   local results = { n = select("#", ...), ... }
   return function() return unpack(results, 1, results.n) end
-end
-
---- Opens after two failures in a row, for ten seconds; nothing grows.
-local function quick(opts)
-  local all = {
-    consecutive_failures = 2, open_duration = 10, open_duration_factor = 1, max_open_duration = 1000,
-    half_open_calls = 1,
-  }
-  for key, value in pairs(opts or {}) do all[key] = value end
-  return neap.circuit_breaker(all)
-end
-
-local function call_times(breaker, n, fn)
-  for _ = 1, n do breaker:call(fn) end
-end
-
-local function open(breaker)
-  call_times(breaker, 2, answer(500))
-  assert.equal("open", breaker:state())
 end
 
 describe("circuit_breaker.windows", function()

@@ -5,6 +5,7 @@ local mock = require "neap.mock"
 local neap = require "neap"
 local syntax = require "neap.mock.syntax"
 local child = require "spec.support.child"
+local mocks = require "spec.support.mock"
 local raw = require "spec.support.raw_http"
 
 local function get(port, id)
@@ -50,16 +51,7 @@ local function within(least, most, value)
 end
 
 describe("the mock's slots #real", function()
-  local upstream
-
-  local function serves(name, config, body)
-    it(name, function()
-      upstream = assert(mock.start(config))
-      local ok, err = pcall(body, upstream.server:port())
-      upstream:stop(0)
-      if not ok then error(err, 0) end
-    end)
-  end
+  local function serves(name, config, body) it(name, mocks.served(config, body)) end
 
   serves("turn away with 429 what comes while all are taken",
     { capacity = 2, retry_after = 1.5, latency = 0.2 }, function(port)

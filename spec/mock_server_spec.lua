@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
 local json = require "neap.json"
-local mock = require "neap.mock"
 local neap = require "neap"
 local syntax = require "neap.mock.syntax"
 local child = require "spec.support.child"
+local mocks = require "spec.support.mock"
 local raw = require "spec.support.raw_http"
 
 local CHAT = '{"model":"m","messages":[{"role":"user","content":"hi"}]}'
@@ -23,16 +23,7 @@ local function stats_of(port, full)
 end
 
 describe("the mock upstream #real", function()
-  local upstream
-
-  local function serves(name, config, body)
-    it(name, function()
-      upstream = assert(mock.start(config))
-      local ok, err = pcall(body, upstream.server:port())
-      upstream:stop(0)
-      if not ok then error(err, 0) end
-    end)
-  end
+  local function serves(name, config, body) it(name, mocks.served(config, body)) end
 
   serves("answers each of OpenAI's endpoints, with a request id of its own", {}, function(port)
     local chat, again = ask(port), ask(port)
@@ -179,7 +170,7 @@ describe("the mock upstream #real", function()
       assert.is_nil(stats.full)
     end)
 
-  serves("tells in order of arrival when each request came and how long it took", {}, function(port)
+  serves("tells in order of arrival when each request came and how long it took", {}, function(port, upstream)
     for i = 1, 1203 do
       if i == 1 or i == 1203 then ask(port, { id = "r" .. i, path = "/p" .. i, body = "x" }) end
       if i > 1 and i < 1203 then upstream.stats:finish(upstream.stats:arrive(nil, "/own", "", neap.now()), 200, 0) end

@@ -2,17 +2,9 @@
 -- A rate limiter in use: its front, dates ahead, live changes, looking in.
 local core = require "neap.core"
 local neap = require "neap"
+local limiters = require "spec.support.rate_limiter"
 
-local function to_ns(seconds) return math.floor(seconds * 1e9 + 0.5) end
-local function ns_since(start) return to_ns(neap.now() - start) end
-local function settle() for _ = 1, 3 do neap.sleep(0) end end
-
---- Dates of `count` grants of `amounts` in ns since the first call.
-local function dates(limiter, count, amounts)
-  local start, list = to_ns(neap.now()), {}
-  for i = 1, count do list[i] = to_ns(assert(limiter:acquire(amounts)):date()) - start end
-  return list
-end
+local dates, ns_since, settle = limiters.dates, limiters.ns_since, limiters.settle
 
 describe("the front of a rate limiter's line", function()
   it("comes before all others, first come, first served among its own", function()

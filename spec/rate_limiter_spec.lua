@@ -1,15 +1,7 @@
 local neap = require "neap"
+local limiters = require "spec.support.rate_limiter"
 
-local function to_ns(seconds) return math.floor(seconds * 1e9 + 0.5) end
-local function ns_since(start) return to_ns(neap.now() - start) end
-local function settle() for _ = 1, 3 do neap.sleep(0) end end
-
---- Dates of `count` grants of `amounts` in ns since the first call.
-local function dates(limiter, count, amounts)
-  local start, list = to_ns(neap.now()), {}
-  for i = 1, count do list[i] = to_ns(assert(limiter:acquire(amounts)):date()) - start end
-  return list
-end
+local dates, ns_since, settle, to_ns = limiters.dates, limiters.ns_since, limiters.settle, limiters.to_ns
 
 describe("a rate limiter", function()
   it("lets a burst pass and then one each interval, to the nanosecond", function()

@@ -1,11 +1,9 @@
 -- SPDX-License-Identifier: MIT
-local core = require "neap.core"
 local errors = require "neap.error"
 local neap = require "neap"
 local child = require "spec.support.child"
 local raw = require "spec.support.raw_http"
-
-local MB = 1024 * 1024
+local servers = require "spec.support.server"
 
 describe("neap.serve", function()
   it("says clearly that virtual time has no sockets", function()
@@ -27,21 +25,11 @@ describe("a server #real", function()
   local server
 
   local function start(handler, opts)
-    opts = opts or {}
-    opts.handler = handler
-    server = assert(neap.serve(opts))
+    server = servers.start(handler, opts)
     return server:port()
   end
 
-  --- `it`, and the server is stopped before the test ends, well or not.
-  local function serves(name, body)
-    it(name, function()
-      local ok, err = pcall(body)
-      if server then server:stop(0) end
-      server = nil
-      if not ok then error(err, 0) end
-    end)
-  end
+  local function serves(name, body) it(name, servers.stopped_after(body)) end
 
   serves("goes on when a task that a handler has spawned fails after the answer", function()
     local heard
@@ -362,199 +350,6 @@ describe("a server #real", function()
     end)
   end)
 
-  describe("that streams", function()
-    serves("sends chunks as they are written", function()
-      local step = neap.event()
-      local port = start(function(request)
-        local writer = request:respond { status = 203, headers = { ["X-A"] = "b" } }
-        assert(writer:write "one")
-        step:wait()
-        assert(writer:write "two")
-        writer:close()
-      end)
-      local connection = raw.connect(port):send(raw.request("GET", "/") .. raw.request("GET", "/"))
-      assert.truthy(connection:take_to "\r\n\r\n":find "203 .*X%-A: b")
-      assert.equal("3\r\none\r\n", connection:take(8))
-      step:set()
-      assert.equal("3\r\ntwo\r\n0\r\n\r\n", connection:take(13))
-      assert.equal("onetwo", connection:response().body)
-      connection:close()
-    end)
-
-    serves("sends server-sent events", function()
-      local port = start(function(request)
-        local writer = request:respond { headers = { ["content-type"] = "text/event-stream" } }
-        writer:event "plain"
-        writer:event { event = "e", id = "7", retry = 1.5, data = "a\r\nb" }
-      end)
-      assert.equal("data: plain\n\nevent: e\nid: 7\nretry: 1500\ndata: a\ndata: b\n\n",
-        raw.fetch(port, "GET", "/").body)
-    end)
-
-    serves("keeps a Content-Length", function()
-      local port = start(function(request)
-        local writer = request:respond { headers = { ["Content-Length"] = 6 } }
-        writer:write "abc"
-        writer:write "def"
-      end)
-      local res = raw.fetch(port, "GET", "/")
-      assert.same({ "6", "abcdef", nil }, { res.headers["content-length"], res.body, res.headers["transfer-encoding"] })
-    end)
-
-    serves("waits for a client that does not read", function()
-      local written, done = 0, false
-      local port = start(function(request)
-        local writer = request:respond()
-        for _ = 1, 400 do
-          assert(writer:write(("x"):rep(100000)))
-          written = written + 100000
-        end
-        done = true
-      end)
-      local connection = raw.connect(port)
-      connection:deafen()
-      connection:send(raw.request("GET", "/"))
-      local before
-      repeat
-        before = written
-        neap.sleep(0.05)
-      until written == before and written > 0
-      assert.is_false(done)
-      assert.is_true(written < 20 * MB)
-      connection:listen()
-      local res = connection:response()
-      assert.same({ 40000000, true }, { #res.body, res.whole })
-      assert.is_true(done)
-      connection:close()
-    end)
-
-    serves("tells the writer that the client has left", function()
-      local err, count = nil, 0
-      local gone = neap.event()
-      local port = start(function(request)
-        local writer = request:respond()
-        local ok
-        repeat
-          ok, err = writer:write "tick"
-          count = count + 1
-          neap.sleep(0.005)
-        until not ok
-        assert.is_true(request:disconnected())
-        gone:set()
-      end)
-      local connection = raw.connect(port):send(raw.request("GET", "/"))
-      connection:take_to "tick"
-      connection:close()
-      gone:wait()
-      assert.equal("closed", err.kind)
-    end)
-
-    serves("wakes a writer that waits when the client resets", function()
-      local err
-      local gone = neap.event()
-      local port = start(function(request)
-        local writer = request:respond()
-        local ok
-        repeat ok, err = writer:write(("x"):rep(100000)) until not ok
-        gone:set()
-      end)
-      local connection = raw.connect(port)
-      connection:deafen()
-      connection:send(raw.request("GET", "/"))
-      neap.sleep(0.05)
-      connection:reset()
-      gone:wait()
-      assert.equal("closed", err.kind)
-    end)
-
-    serves("breaks the connection off when the handler fails in the middle", function()
-      local port = start(function(request)
-        request:respond():write "half"
-        neap.sleep(0.02)
-        error "boom"
-      end, { on_error = function() return 200, "not sent" end })
-      local res = raw.fetch(port, "GET", "/")
-      assert.same({ 200, "half", false }, { res.status, res.body, res.whole })
-    end)
-
-    serves("swallows the body of a HEAD request", function()
-      local port = start(function(request)
-        local writer = request:respond { headers = { ["x-a"] = "1", ["content-length"] = request.query.length } }
-        assert(writer:write "four")
-      end)
-      local connection = raw.connect(port)
-      connection:send(raw.request("HEAD", "/?length=4") .. raw.request("HEAD", "/"))
-      assert.equal("4", connection:response(true).headers["content-length"])
-      assert.equal("1", connection:response(true).headers["x-a"])
-      assert.same({ "", "eof" }, { connection:rest() })
-      connection:close()
-    end)
-
-    serves("refuses a second answer and writing after the end", function()
-      local failures = {}
-      local port = start(function(request)
-        local writer = request:respond()
-        failures[1] = select(2, pcall(request.respond, request))
-        writer:close()
-        failures[2] = select(2, pcall(writer.write, writer, "x"))
-        failures[3] = select(2, pcall(request.respond, request, { stauts = 1 }))
-      end)
-      assert.equal(200, raw.fetch(port, "GET", "/").status)
-      assert.truthy(tostring(failures[1]):find "answered already")
-      assert.truthy(tostring(failures[2]):find "the writer is closed")
-      assert.truthy(tostring(failures[3]):find "field 'stauts' is unknown")
-    end)
-  end)
-
-  serves("resets the connection when the handler drops the request", function()
-    local port = start(function(request) request:drop() end)
-    local res, ended = raw.fetch(port, "GET", "/")
-    assert.is_nil(res)
-    assert.equal("ECONNRESET", ended)
-  end)
-
-  serves("resets the connection in the middle of a stream", function()
-    local port = start(function(request)
-      request:respond():write "half"
-      neap.sleep(0.02)
-      request:drop()
-    end)
-    local res, ended = raw.fetch(port, "GET", "/")
-    assert.is_false(res.whole)
-    assert.equal("ECONNRESET", ended)
-  end)
-
-  serves("hangs until the client leaves", function()
-    local left = neap.event()
-    local port = start(function(request)
-      request:hang()
-      left:set()
-    end)
-    local connection = raw.connect(port):send(raw.request("GET", "/"))
-    assert.equal("timeout", select(2, neap.timeout(0.05, function() connection:take(1) end)).kind)
-    assert.is_false(left:is_set())
-    connection:close()
-    assert.is_true(left:wait(5))
-  end)
-
-  serves("tells a handler whether its client is still there", function()
-    local before, timeout, gone, after
-    local done = neap.event()
-    local port = start(function(request)
-      before = request:disconnected()
-      timeout = select(2, request:wait_disconnect(0.01))
-      gone = request:wait_disconnect()
-      after = request:disconnected()
-      done:set()
-      return 200, "to nobody"
-    end)
-    local connection = raw.connect(port):send(raw.request("GET", "/"))
-    neap.sleep(0.05)
-    connection:reset()
-    done:wait()
-    assert.same({ false, "timeout", true, true }, { before, timeout.kind, gone, after })
-  end)
-
   serves("reports how each request ended, and how long it took", function()
     local list, all = {}, neap.event()
     local port = start(function(request)
@@ -592,141 +387,6 @@ describe("a server #real", function()
     assert.equal(0, missing)
   end)
 
-  serves("closes connections that are idle, not those that a handler works for", function()
-    local port = start(function()
-      neap.sleep(1.3)
-      return 200, "late"
-    end, { idle_timeout = 1 })
-    local idle, busy = raw.connect(port), raw.connect(port)
-    busy:send(raw.request("GET", "/"))
-    assert.equal("late", busy:response().body)
-    assert.same({ "", "eof" }, { idle:rest() })
-    idle:close()
-    busy:close()
-  end)
-
-  describe("when it stops", function()
-    serves("finishes what runs and waits, refuses what is new, and frees the port", function()
-      local go, ended = neap.event(), 0
-      local port = start(function()
-        go:wait()
-        ended = ended + 1
-        return 200, "done"
-      end, { max_concurrency = 1 })
-      local first, second = raw.connect(port), raw.connect(port)
-      first:send(raw.request("GET", "/1"))
-      second:send(raw.request("GET", "/2"))
-      while server:stats().waiting < 1 do neap.sleep(0.001) end
-      local stop = neap.spawn(function() return server:stop(5) end)
-      neap.sleep(0.01)
-      assert.is_false(pcall(raw.connect, port))
-      go:set()
-      local res = first:response()
-      assert.same({ "done", "close" }, { res.body, res.headers.connection })
-      assert.equal("done", second:response().body)
-      assert.is_true(stop:await())
-      assert.equal(2, ended)
-      assert.same({ "", "eof" }, { first:rest() })
-      first:close()
-      second:close()
-      server = assert(neap.serve { port = port, handler = function() return 200 end })
-    end)
-
-    serves("answers 503 to new requests on old connections", function()
-      local go = neap.event()
-      local port = start(function()
-        go:wait()
-        return 200
-      end)
-      local busy, idle = raw.connect(port), raw.connect(port)
-      busy:send(raw.request("GET", "/"))
-      while server:stats().running < 1 or server:stats().connections < 2 do neap.sleep(0.001) end
-      server:shutdown()
-      assert.equal(503, idle:send(raw.request("GET", "/")):response().status)
-      go:set()
-      assert.equal(200, busy:response().status)
-      assert.is_true(server:wait())
-      busy:close()
-      idle:close()
-    end)
-
-    serves("cancels handlers after the timeout and closes their connections unanswered", function()
-      local cancelled = 0
-      local port = start(function()
-        local ok, err = pcall(neap.sleep, 60)
-        if not ok and errors.is(err, "cancelled") then cancelled = cancelled + 1 end
-        neap.sleep(60)
-      end)
-      local one, two = raw.connect(port), raw.connect(port)
-      one:send(raw.request("GET", "/"))
-      two:send(raw.request("GET", "/"))
-      while server:stats().running < 2 do neap.sleep(0.001) end
-      local ok, err = server:stop(0.02)
-      assert.same({ nil, "timeout" }, { ok, err.kind })
-      assert.equal(2, cancelled)
-      assert.same({ "", "eof" }, { one:rest() })
-      assert.same({ "", "eof" }, { two:rest() })
-      one:close()
-      two:close()
-    end)
-
-    serves("ends streams and hanging requests too", function()
-      local port = start(function(request)
-        if request.path == "/hang" then return request:hang() end
-        local writer = request:respond()
-        while writer:write "tick" do neap.sleep(0.001) end
-      end)
-      local hang = raw.connect(port):send(raw.request("GET", "/hang"))
-      local stream = raw.connect(port):send(raw.request("GET", "/stream"))
-      stream:take_to "tick"
-      while server:stats().running < 2 do neap.sleep(0.001) end
-      assert.equal("timeout", select(2, server:stop(0.02)).kind)
-      hang:rest()
-      stream:rest()
-      assert.truthy(hang.ended and stream.ended)
-      hang:close()
-      stream:close()
-    end)
-
-    serves("can be told so by a handler", function()
-      local port = start(function(request)
-        request.server:shutdown()
-        return 200, "bye"
-      end)
-      assert.equal("bye", raw.fetch(port, "GET", "/").body)
-      assert.is_true(server:wait())
-    end)
-
-    serves("may be told so twice", function()
-      start(function() return 200 end)
-      assert.is_true(server:stop(1))
-      assert.is_true(server:stop(1))
-      server:shutdown()
-    end)
-  end)
-
-  serves("ends with the scope that it was started in", function()
-    local port
-    local _, err = neap.timeout(0.05, function()
-      port = start(function() neap.sleep(60) end)
-      raw.fetch(port, "GET", "/")
-    end)
-    assert.equal("timeout", err.kind)
-    assert.is_false(pcall(raw.connect, port))
-  end)
-
-  serves("keeps the scope open until it is stopped", function()
-    local at = neap.now()
-    neap.scope(function(s)
-      local inner = assert(neap.serve { handler = function() return 200 end })
-      s:spawn(function()
-        neap.sleep(0.03)
-        inner:stop()
-      end)
-    end)
-    assert.is_true(neap.now() - at >= 0.03)
-  end)
-
   serves("says that a port is taken, or an address is none", function()
     local port = start(function() return 200 end)
     local other, err = neap.serve { port = port, handler = print }
@@ -746,19 +406,5 @@ describe("a server #real", function()
     end
     assert.equal(("http://[::1]:%d"):format(six:port()), six:url())
     six:stop()
-  end)
-
-  serves("leaves nothing behind", function()
-    local before = core.stats()
-    local port = start(function() return 200, "x" end)
-    local connection = raw.connect(port)
-    for _ = 1, 100 do
-      connection:send(raw.request("GET", "/"))
-      connection:response()
-    end
-    connection:close()
-    server:stop()
-    local after = core.stats()
-    assert.same({ before.waiting, before.ready }, { after.waiting, after.ready })
   end)
 end)
