@@ -183,6 +183,17 @@ describe("neap.circuit_breaker", function()
       assert.equal("closed", breaker:state())
       assert.equal(500, breaker:call(answer(500)).status)
     end)
+
+    it("lets the call through that notices the half-open state, when its listener closes it", function()
+      local breaker
+      breaker = quick { on_change = function(event)
+        if event.to == "half_open" then breaker:reset() end
+      end }
+      open(breaker)
+      neap.sleep(10)
+      assert.equal(200, breaker:call(answer(200)).status)
+      assert.same({ "closed", 1 }, { breaker:state(), breaker:snapshot().calls })
+    end)
   end)
 
   describe("options", function()
@@ -215,6 +226,29 @@ describe("neap.circuit_breaker", function()
       local by_time = neap.circuit_breaker { window = "time", window_size = 4 }
       call_times(by_time, 19, answer(500))
       assert.equal("closed", by_time:state())
+    end)
+
+    it("move a default again when what it made room for changes", function()
+      local breaker = neap.circuit_breaker { open_duration = 90 }
+      breaker:update { open_duration = 120 }
+      assert.equal(120, breaker.options.max_open_duration)
+      breaker:update { open_duration = 5 }
+      assert.equal(60, breaker.options.max_open_duration)
+      breaker:update { max_open_duration = 100 }
+      assert.has_error(function() breaker:update { open_duration = 120 } end,
+        "neap.circuit_breaker: option 'max_open_duration' must be at least 'open_duration' (120), got 100")
+      assert.same({ 5, 100 }, { breaker.options.open_duration, breaker.options.max_open_duration })
+    end)
+
+    it("move a default again after an update that was undone", function()
+      local policy = neap.policy { neap.circuit_breaker { open_duration = 90 }, neap.fallback { value = 1 } }
+      assert.has_error(function()
+        policy:update { circuit_breaker = { open_duration = 120 }, fallback = { with = print } }
+      end)
+      local breaker = policy:layer "circuit_breaker"
+      assert.same({ 90, 90 }, { breaker.options.open_duration, breaker.options.max_open_duration })
+      policy:update { circuit_breaker = { open_duration = 100 } }
+      assert.equal(100, breaker.options.max_open_duration)
     end)
 
     it("change in use, for every state that there is", function()

@@ -200,7 +200,7 @@ function Pair:step()
 end
 
 local CASES = {
-  { "a count window", { window_size = 15, minimum_calls = 8 } },
+  { "a count window", { window_size = 15, minimum_calls = 8, slow_call_duration = 4, slow_call_rate = 0.9 } },
   { "a time window", { window = "time", window_size = 7, minimum_calls = 5, open_duration_factor = 1.5 } },
   { "failures in a row", { consecutive_failures = 4, window_size = 30, minimum_calls = 10, failure_rate = 0.8 } },
   { "slow calls", { window = "time", window_size = 20, minimum_calls = 6, failure_rate = 0.7,

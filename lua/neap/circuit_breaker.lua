@@ -49,20 +49,33 @@ end
 -- ---------------------------------------------------------------------------
 
 --- `name` may not pass `bound`: raises, but moves a default out of the way, which
---- nobody asked for.
-local function keep_to(opts, name, bound, wrong, relation)
-  if not wrong then return end
-  if opts[name] ~= schema.specs("circuit_breaker")[name].default then
+--- nobody asked for. `moved` is where such defaults stand now.
+local function keep_to(opts, moved, name, bound, passes, relation)
+  local default = schema.specs("circuit_breaker")[name].default
+  if opts[name] == moved[name] then opts[name] = default end
+  if not passes(opts[name], opts[bound]) then
+    moved[name] = nil
+    return
+  end
+  if opts[name] ~= default then
     options.fail(("neap.circuit_breaker: option '%s' must be at %s '%s' (%g), got %g")
       :format(name, relation, bound, opts[bound], opts[name]))
   end
-  opts[name] = opts[bound]
+  opts[name], moved[name] = opts[bound], opts[bound]
 end
 
-local function check(opts)
-  keep_to(opts, "minimum_calls", "window_size", opts.window == "count" and opts.minimum_calls > opts.window_size,
-    "most")
-  keep_to(opts, "max_open_duration", "open_duration", opts.max_open_duration < opts.open_duration, "least")
+local function above(value, bound) return value > bound end
+local function below(value, bound) return value < bound end
+
+-- By options: those that come back when an update is undone bring theirs along.
+local moved_in = setmetatable({}, { __mode = "k" })
+
+local function check(opts, before)
+  local moved = {}
+  for name, value in pairs(moved_in[opts] or moved_in[before] or {}) do moved[name] = value end
+  if opts.window == "count" then keep_to(opts, moved, "minimum_calls", "window_size", above, "most") end
+  keep_to(opts, moved, "max_open_duration", "open_duration", below, "least")
+  moved_in[opts] = moved
 end
 
 function Breaker:init()
@@ -77,8 +90,8 @@ local function sorted_keys(machines_by_key)
   return keys
 end
 
-function Breaker:changed()
-  check(self.options)
+function Breaker:changed(old)
+  check(self.options, old)
   for _, key in ipairs(sorted_keys(self.machines)) do self.machines[key]:retune(now(), self.options) end
 end
 

@@ -24,8 +24,8 @@ end
 
 local function finish(self, call, before, ...)
   local _, err = ...
-  -- What came from inside; else it is the scope's own error.
-  if err == before.err then return ... end
+  -- What came from inside (of any type, NaN too); else it is the scope's own error.
+  if err == before.err or type(err) ~= "table" then return ... end
   local where = call.waits_in
   restore(call, before)
   err.timeout, err.phase = "deadline", where and where.name or nil

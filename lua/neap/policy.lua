@@ -13,6 +13,7 @@ local M = {}
 ---@class neap.Policy
 ---@field name string
 ---@field layers neap.policy.Layer[] outermost first
+---@field aliases table<string, neap.policy.Layer> of a standard one: by its options' names
 local Policy = {}
 Policy.__index = Policy
 
@@ -46,7 +47,7 @@ local function new(parts, name)
   for _, warning in ipairs(warnings) do core.log("warning", "neap.policy: " .. warning) end
   return setmetatable({
     name = name or parts.name or "policy", layers = layers, warnings = warnings,
-    entry = compile(layers, calls.invoke), before = setmetatable({}, { __mode = "k" }),
+    aliases = {}, entry = compile(layers, calls.invoke), before = setmetatable({}, { __mode = "k" }),
   }, Policy)
 end
 
@@ -58,7 +59,8 @@ function Policy:call(fn, ...)
   return calls.run(self, self.entry, fn, ...)
 end
 
---- The layer called `name`, or of the kind `name`.
+--- The layer called `name`, or of the kind `name`, or that neap.policy.standard
+--- has made of its option `name`.
 ---@param name string
 ---@return neap.policy.Layer?
 function Policy:layer(name)
@@ -68,6 +70,7 @@ function Policy:layer(name)
   for _, found in ipairs(self.layers) do
     if found.kind == name then return found end
   end
+  return self.aliases[name]
 end
 
 function Policy:layer_or_raise(name)
@@ -79,16 +82,45 @@ function Policy:layer_or_raise(name)
     table.concat(known, ", ")))
 end
 
---- Changes options while in use: `policy:update{ retry = { max_attempts = 5 } }`,
---- by the layers' names or kinds. Everything is checked before anything changes.
---- Never waits.
----@param changes table<string, table>
-function Policy:update(changes)
+--- Every option by itself, before anything changes; the names in order.
+local function check_changes(self, changes)
+  if type(changes) ~= "table" then
+    options.fail("neap.policy: update: changes must be a table of policies' options by name, got " .. type(changes))
+  end
+  local names = {}
   for name, change in pairs(changes) do
     local found = self:layer_or_raise(name)
     schema.change(found.kind, found.options, change)
+    names[#names + 1] = name
   end
-  for name, change in pairs(changes) do self:layer(name):update(change) end
+  table.sort(names)
+  return names
+end
+
+--- Puts the options of a layer back, and says so to who heard of the change.
+local function undo(found, old)
+  local current = found.options
+  found.options = old
+  if found.changed then found:changed(current) end
+  found:emit("update", { reason = "undone" })
+end
+
+--- Changes options while in use: `policy:update{ retry = { max_attempts = 5 } }`,
+--- by the layers' names or kinds. All of it or nothing: where options do not fit
+--- together it raises, and those that were changed already are put back. Never
+--- waits.
+---@param changes table<string, table>
+function Policy:update(changes)
+  local names, before = check_changes(self, changes), {}
+  for i, name in ipairs(names) do
+    local found = self:layer(name)
+    before[i] = found.options
+    local ok, err = pcall(found.update, found, changes[name])
+    if not ok then
+      for j = i - 1, 1, -1 do undo(self:layer(names[j]), before[j]) end
+      error(err, 0)
+    end
+  end
 end
 
 --- The pipeline as text, a line a layer, outermost first.

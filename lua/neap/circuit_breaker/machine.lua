@@ -62,8 +62,9 @@ end
 ---@param now number
 ---@return integer? generation to hand to `record` or `forget`; nil: refused
 function Machine:admit(now)
-  if self.state == "closed" then return self.generation end
   self:look(now)
+  -- Asked after the look: what listens to changes may have closed it.
+  if self.state == "closed" then return self.generation end
   if self.state ~= "half_open" or self.issued >= self.opts.half_open_calls then return nil end
   self.issued = self.issued + 1
   return self.generation

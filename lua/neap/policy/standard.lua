@@ -1,10 +1,10 @@
 --- The recommended pipeline: deadline, fallback, cache, retry with its budget,
---- throttle, hedge, router, breaker, adaptive limit or bulkhead, limiter.
+--- hedge, throttle, router, breaker, adaptive limit or bulkhead, limiter.
 ---
 --- Why this order: what the cache answers costs nothing further in; each attempt
---- and each hedge's copy passes breaker, limit and limiter by itself; a permit is
---- taken inside the retry, so no backoff holds one; the limiter is innermost, so
---- that what it paces is sent at once.
+--- and each hedge's copy passes throttle, breaker, limit and limiter by itself; a
+--- permit is taken inside the retry, so no backoff holds one; the limiter is
+--- innermost, so that what it paces is sent at once.
 local options = require "neap.options"
 local schema = require "neap.schema"
 local layer = require "neap.policy.layer"
@@ -17,18 +17,31 @@ local PARTS = {
   { "fallback", "neap.fallback", "with" },
   { "cache", "neap.cache" },
   { "retry", "neap.retry" },
-  { "throttle", "neap.throttle" },
   { "hedge", "neap.hedge" },
+  { "throttle", "neap.throttle" },
   { "router", "neap.router" },
   { "breaker", "neap.circuit_breaker" },
   { "adaptive", "neap.adaptive" },
   { "bulkhead", "neap.bulkhead", "limit" },
 }
 
+local function fail(text, ...)
+  options.fail("neap.policy.standard: " .. text:format(...))
+end
+
+-- What a wrong object is called in an error.
+local function title(value)
+  if layer.is(value) then return "a neap." .. value.kind end
+  return "another object"
+end
+
 -- `true` means defaults, a table options, a layer itself; a bare value goes to
 -- `short`.
-local function build(module, short, value, budget)
-  if layer.is(value) then return value end
+local function build(name, module, short, value, budget)
+  if type(value) == "table" and getmetatable(value) ~= nil then
+    if layer.is(value) and "neap." .. value.kind == module then return value end
+    fail("option '%s' must be a %s or its options, got %s", name, module, title(value))
+  end
   local opts = {}
   if type(value) == "table" then
     for key, inner in pairs(value) do opts[key] = inner end
@@ -49,28 +62,43 @@ end
 
 local function limiter_of(opts)
   local value = opts.limiter
+  if value == true or layer.is(value) and value.kind ~= "pace" then
+    fail("option 'limiter' must be a neap.rate_limiter, its options or a neap.pace, got %s",
+      value == true and "true" or title(value))
+  end
   if layer.is(value) then
     if opts.amounts or opts.actual then
-      options.fail("neap.policy.standard: options 'amounts' and 'actual' belong to the neap.pace given as 'limiter'")
+      fail "options 'amounts' and 'actual' belong to the neap.pace given as 'limiter'"
     end
     return value
   end
   return require("neap.pace").new { limiter = value, amounts = opts.amounts, actual = opts.actual }
 end
 
+-- Whether this part is built here without a budget of its own.
+local function takes_budget(value)
+  if not value or layer.is(value) then return false end
+  return type(value) ~= "table" or value.budget == nil
+end
+
 local function check_combination(opts, given)
   if opts.adaptive and opts.bulkhead then
     if given and given.adaptive then
-      options.fail("neap.policy.standard: 'adaptive' and 'bulkhead' both limit concurrency; choose one")
+      fail "'adaptive' and 'bulkhead' both limit concurrency; choose one"
     end
     opts.adaptive = false
   end
   if opts.client and opts.router then
-    options.fail("neap.policy.standard: 'client' and 'router' do not go together: a router's endpoints have clients of "
-      .. "their own; use policy:call(fn, ...), whose fn gets the endpoint first")
+    fail("'client' and 'router' do not go together: a router's endpoints have clients of their own; use "
+      .. "policy:call(fn, ...), whose fn gets the endpoint first")
   end
   if (opts.amounts or opts.actual) and not opts.limiter then
-    options.fail("neap.policy.standard: options 'amounts' and 'actual' need 'limiter'")
+    fail "options 'amounts' and 'actual' need 'limiter'"
+  end
+  -- `true` is the default, and nobody misses it.
+  if type(opts.budget) == "table" and not (takes_budget(opts.retry) or takes_budget(opts.hedge)) then
+    fail("nothing uses the option 'budget': no retry or hedge is built here; give it to the neap.retry or neap.hedge "
+      .. "itself")
   end
 end
 
@@ -79,7 +107,7 @@ local function add_methods(policy, client)
   for _, method in ipairs { "request", "get", "post", "put", "patch", "delete", "head" } do
     local send = client[method]
     if type(send) ~= "function" then
-      options.fail("neap.policy.standard: option 'client' must be a neap.http.client, it has no method " .. method)
+      fail("option 'client' must be a neap.http.client, it has no method %s", method)
     end
     policy[method] = function(self, ...) return self:call(send, client, ...) end
   end
@@ -94,17 +122,24 @@ function M.new(given, new)
   local opts = schema.check("policy", given)
   check_combination(opts, given)
   local budget = (opts.retry or opts.hedge) and budget_of(opts.budget) or nil
-  local parts = {}
+  -- By which option it came, where that is not its kind: for `update`.
+  local parts, aliases = {}, {}
   for _, part in ipairs(PARTS) do
     local name, module, short = part[1], part[2], part[3]
     local value = opts[name]
     if value then
       local budgeted = (name == "retry" or name == "hedge") and budget
-      parts[#parts + 1] = build(module, short, value, budgeted)
+      local built = build(name, module, short, value, budgeted)
+      parts[#parts + 1], aliases[name] = built, built
     end
   end
-  if opts.limiter then parts[#parts + 1] = limiter_of(opts) end
+  if opts.limiter then
+    aliases.limiter = limiter_of(opts)
+    parts[#parts + 1] = aliases.limiter
+  end
+  if #parts == 0 then fail "every part is off; leave one on, such as 'retry'" end
   local policy = new(parts, opts.name)
+  policy.aliases = aliases
   if opts.account then policy.account = opts.account end
   if opts.client then add_methods(policy, opts.client) end
   return policy
