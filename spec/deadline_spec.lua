@@ -5,6 +5,26 @@ local function status(code) return { status = code, headers = {} } end
 local NO_JITTER = { base = 4, jitter = "none" }
 
 describe("neap.deadline", function()
+  it("leaves the seconds of a wait that it cut off where they were spent", function()
+    local function spent_of(inner, before)
+      local policy = neap.policy { neap.deadline { seconds = 3 }, inner }
+      local holder = before and neap.spawn(inner.call, inner, neap.sleep, 100)
+      neap.sleep(0)
+      local _, err = policy:call(before and function() end or function() neap.sleep(100) end)
+      if holder then holder:cancel() end
+      return err.spent
+    end
+    assert.near(3, spent_of(neap.bulkhead { limit = 1 }, true).queue, 1e-6)
+    assert.near(3, spent_of(neap.bulkhead { limit = 1 }, false).wire, 1e-6)
+    local pace = neap.pace { limiter = { rate = 0.01, burst = 1 } }
+    pace:call(function() end)
+    assert.near(3, spent_of(pace).pace, 1e-6)
+    local retry = neap.retry { backoff = function() return 50 end }
+    local _, err = neap.policy { neap.deadline { seconds = 3 }, retry }
+      :call(function() return { status = 503, headers = {} } end)
+    assert.near(3, err.spent.backoff, 1e-6)
+  end)
+
   it("passes arguments in and all results out", function()
     local a, b, c = neap.deadline { seconds = 1 }:call(function(...) return select("#", ...), nil, (select(2, ...)) end,
       nil, "x", nil)

@@ -13,8 +13,7 @@ local Deadline = layer.class "deadline"
 
 -- What the layers inside had no chance to put back in order.
 local function restore(call, before)
-  call:waiting(nil)
-  call:release_to(before.held)
+  call:cut_off(before.held)
   call.retrying = before.retrying
   if call.budget and call.budget ~= before.budget then
     call.budget:ended(now(), "neutral", call.budget_spent)

@@ -64,8 +64,7 @@ local function pack(...) return { n = select("#", ...), ... } end
 local function attempt_until(deadline, call, next, ...)
   local held = call.held_count
   local results = pack(scope.timeout(math.max(0, deadline - now()), next, call, ...))
-  call:release_to(held)
-  call:waiting(nil)
+  call:cut_off(held) -- when it was not, there is nothing left to do
   return results
 end
 

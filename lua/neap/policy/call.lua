@@ -115,6 +115,22 @@ function Call:pause(seconds, layer, why)
   self.away = nil
 end
 
+--- Which of its seconds a wait in such a layer counts as; in others it is "queue".
+local COUNTS_AS = { pace = "pace", retry = "backoff", hedge = "wire" }
+
+--- Whatever it was doing has been cut off by a limit of time: the seconds that
+--- nobody could count any more go where it was, and it waits for nothing. Never
+--- waits.
+---@param held integer permits that were there before what was cut off; others go back
+function Call:cut_off(held)
+  local where = self.waits_in
+  local field = where and (COUNTS_AS[where.kind] or "queue") or "wire"
+  local counted = self.queue + self.pace + self.backoff + self.wire
+  self[field] = self[field] + math.max(0, now() - self.started - counted)
+  self:waiting(nil)
+  self:release_to(held)
+end
+
 --- A copy for a hedge: it holds nothing yet, and counts towards this call.
 ---@return neap.policy.Call
 function Call:fork()
