@@ -71,6 +71,31 @@ describe("neap.pace", function()
       assert.same({ 200, nil, "question" }, seen)
     end)
 
+    it("nothing that is no amount, and never more than a burst", function()
+      for _, wrong in ipairs { -5, "12", 0 / 0, math.huge } do
+        assert.equal(900, (left_after(function() return response(200, { usage = { total_tokens = wrong } }) end)))
+      end
+      local limiter, seen = neap.rate_limiter { tokens_per_minute = 600 }, {}
+      local unsubscribe = neap.telemetry.subscribe(function(event) seen[#seen + 1] = event end)
+      local pace = neap.pace { limiter = limiter, amounts = function() return { tokens = 10 } end }
+      pace:call(function() return response(200, { usage = { total_tokens = 1e300 } }) end)
+      unsubscribe()
+      assert.equal("capped", seen[1].event)
+      local began = neap.now()
+      pace:call(function() end)
+      assert.near(1, neap.now() - began, 0.01) -- ten tokens at ten a second
+    end)
+
+    it("what `actual` says, or raises in plain words", function()
+      for _, wrong in ipairs { { tokens = -1 }, { token = 1 }, { tokens = "1" } } do
+        local ok, message = pcall(left_after, function() return response(200) end, {
+          actual = function() return wrong end,
+        })
+        assert.is_false(ok)
+        assert.matches("option 'actual' must return requests, tokens", message)
+      end
+    end)
+
     it("every send of one call: redirect hops, libcurl's own repeats", function()
       local _, requests = left_after(function() return response(200, { sends = 3 }) end)
       assert.equal(7, requests)

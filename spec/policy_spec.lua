@@ -234,6 +234,20 @@ describe("neap.policy", function()
       assert.matches("warning: the rate limiter", policy:describe())
     end)
 
+    it("about other orders that nobody wants", function()
+      local retry = function() return neap.retry {} end
+      for text, parts in pairs {
+        ["fallback stands inside the retry"] = { retry(), neap.fallback { value = 1 } },
+        ["hedge stands outside the retry"] = { neap.hedge { delay = 1 }, retry() },
+        ["breaker stands outside the retry"] = { neap.circuit_breaker {}, retry() },
+        ["limiter stands outside the cache"] = { neap.rate_limiter { rate = 1 }, neap.cache { ttl = 1 } },
+        ["limiter stands outside the router"] = { neap.rate_limiter { rate = 1 },
+          neap.router { endpoints = { { name = "a" } } } },
+      } do
+        assert.matches(text, table.concat(warnings_of(parts), "\n"))
+      end
+    end)
+
     it("about what holds a permit for nothing", function()
       local said = warnings_of { neap.bulkhead { limit = 1 }, neap.cache { ttl = 1 } }
       assert.matches("the cache stands inside the bulkhead", said[1])

@@ -213,8 +213,8 @@ describe("neap.policy.standard, with calls going through,", function()
     it("describes itself, outermost first, with what is not a default", function()
       assert.equal(table.concat({
         "api, outermost first:", "  1. deadline seconds=30", "  2. fallback value=1",
-        "  3. retry max_attempts=5 budget=retry_budget", "  4. circuit_breaker open_duration=7",
-        "  5. bulkhead limit=4", "  6. pace limiter=rate_limiter",
+        "  3. retry max_attempts=5 budget=retry_budget(finagle)", "  4. circuit_breaker open_duration=7",
+        "  5. bulkhead limit=4", "  6. pace requests=5 per 1 s (burst 5)",
       }, "\n"), full():describe())
     end)
 

@@ -206,9 +206,31 @@ describe("neap.policy.standard", function()
       assert.equal(2, #calls)
     end)
 
+    it("hedges only what may be sent twice, unless told otherwise", function()
+      local world = { get = "GET", post = "POST" }
+      local sent = {}
+      local client = {}
+      for _, method in ipairs { "request", "get", "post", "put", "patch", "delete", "head" } do
+        client[method] = function()
+          sent[method] = (sent[method] or 0) + 1
+          neap.sleep(1)
+          return { status = 200, headers = {} }
+        end
+      end
+      local api = standard { adaptive = false, client = client, hedge = { delay = 0.1, max_extra_load = 10 } }
+      for method in pairs(world) do api[method](api, "/x", {}) end
+      assert.same({ get = 2, post = 1 }, sent)
+      api:post("/x", { idempotency_key = true })
+      api:request { url = "/x", method = "post" }
+      api:request { url = "/x", method = "put" }
+      assert.same({ get = 2, post = 3, request = 3 }, sent)
+    end)
+
     it("may be left out: any function will do", function()
       local policy = standard { adaptive = false }
-      assert.is_nil(policy.get)
+      local ok, message = pcall(policy.get, policy, "/a")
+      assert.is_false(ok)
+      assert.matches("policy:get: this policy has no client", message)
       local a, b, c = policy:call(function(...) return select("#", ...), nil, (select(2, ...)) end, nil, "x", nil)
       assert.same({ 3, nil, "x" }, { a, b, c })
     end)

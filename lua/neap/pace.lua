@@ -20,7 +20,7 @@ function Pace:init()
   elseif not M.is_limiter(limiter) then
     options.fail("neap.pace: option 'limiter' must be a neap.rate_limiter or its options, got another userdata")
   end
-  self.limiter = limiter
+  self.limiter, self.caps = limiter, {}
 end
 
 --- Whether `value` is a rate limiter.
@@ -31,16 +31,22 @@ function M.is_limiter(value)
     and debug.getmetatable(value).__index == core.rate_limiter_methods
 end
 
+-- Shared: nobody writes into it.
 local NOTHING = { requests = 0, tokens = 0, input_tokens = 0, output_tokens = 0 }
+
+-- A server may say anything: what is no amount is left out.
+local function amount(value)
+  if type(value) == "number" and value >= 0 and value < math.huge then return value end
+end
 
 -- Both names for it: a limiter knows "tokens" or the two sides, and an upstream
 -- says what it likes.
 local function amounts_of_usage(usage, sends)
   return {
     requests = sends,
-    tokens = usage.total_tokens,
-    input_tokens = usage.input_tokens or usage.prompt_tokens,
-    output_tokens = usage.output_tokens or usage.completion_tokens,
+    tokens = amount(usage.total_tokens),
+    input_tokens = amount(usage.input_tokens) or amount(usage.prompt_tokens),
+    output_tokens = amount(usage.output_tokens) or amount(usage.completion_tokens),
   }
 end
 
@@ -62,6 +68,44 @@ function M.actual(result, err)
   return sends > 1 and { requests = sends } or nil
 end
 
+--- The most of each kind that one call is charged: a whole burst, as much as one
+--- could have reserved. A server that claims more is not believed: one wrong
+--- number would stop everybody for years, and its next headers say what is left.
+local function cap(self, amounts)
+  local caps = self.caps
+  for kind, value in pairs(amounts) do
+    if value > (caps[kind] or 0) then
+      local known = self.limiter:snapshot().kinds[kind]
+      caps[kind] = known and known.burst or math.huge
+      if value > caps[kind] then
+        amounts[kind] = caps[kind]
+        self:emit("capped", { reason = "more than a whole burst for one call", dimension = kind, claimed = value })
+      end
+    end
+  end
+  return amounts
+end
+
+local KINDS = { requests = true, tokens = true, input_tokens = true, output_tokens = true }
+
+--- What the option `actual` says.
+local function told(self, result, err, args)
+  local amounts = self.options.actual(result, err, unpack(args, 1, args.n))
+  if amounts == nil then return nil end
+  if type(amounts) ~= "table" then
+    error("neap.pace: option 'actual' must return a table of amounts or nil, got " .. type(amounts), 0)
+  end
+  local copy = {}
+  for kind, value in pairs(amounts) do
+    if not KINDS[kind] or not amount(value) then
+      error(("neap.pace: option 'actual' must return requests, tokens, input_tokens or output_tokens of at least 0, "
+        .. "got %s = %s"):format(tostring(kind), tostring(value)), 0)
+    end
+    copy[kind] = value
+  end
+  return copy
+end
+
 local function settle(self, lease, waited, args, ...)
   local result, err = ...
   local opts, res = self.options, result or err
@@ -69,11 +113,10 @@ local function settle(self, lease, waited, args, ...)
   if waited > 0 and type(result) == "table" then result.paced = waited end
   -- The server's word first: nobody may pass on a refund that it has overtaken.
   if opts.observe and type(res) == "table" and type(res.headers) == "table" then
-    self.limiter:observe(res.headers, lease)
+    self.limiter:observe(res.headers, lease, res.status)
   end
-  local amounts = opts.actual and opts.actual(result, err, unpack(args or {}, 1, args and args.n or 0))
-  if not amounts then amounts = M.actual(result, err) end
-  if amounts then lease:settle(amounts) end
+  local amounts = args and told(self, result, err, args) or M.actual(result, err)
+  if amounts then lease:settle(amounts == NOTHING and NOTHING or cap(self, amounts)) end
   return ...
 end
 
@@ -119,7 +162,14 @@ function Pace:snapshot()
 end
 
 function Pace:describe()
-  return ("%s limiter=%s"):format(self.name, self.limiter:snapshot().name)
+  local rates = {}
+  for kind, known in pairs(self.limiter:snapshot().kinds) do
+    if known.rate then
+      rates[#rates + 1] = ("%s=%g per %g s (burst %g)"):format(kind, known.rate, known.per, known.burst)
+    end
+  end
+  table.sort(rates)
+  return self.name .. " " .. (#rates > 0 and table.concat(rates, ", ") or "limits learned from headers")
 end
 
 --- A pacing policy.

@@ -56,7 +56,15 @@ end
 ---@param ... any for `fn` (a router puts the endpoint before them)
 ---@return any ... `fn`'s results, or `nil, err` of the layer that refused
 function Policy:call(fn, ...)
+  if getmetatable(self) ~= Policy then options.fail "a policy's call needs a colon: policy:call(fn, ...)" end
   return calls.run(self, self.entry, fn, ...)
+end
+
+for _, method in ipairs { "request", "get", "post", "put", "patch", "delete", "head" } do
+  Policy[method] = function()
+    options.fail(("policy:%s: this policy has no client; give neap.policy.standard the option 'client' (and assert "
+      .. "neap.http.client{...}, which returns nil, err for a bad base_url)"):format(method))
+  end
 end
 
 --- The layer called `name`, or of the kind `name`, or that neap.policy.standard

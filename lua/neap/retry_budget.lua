@@ -40,7 +40,7 @@ local FORMS = {
 local Budget = { kind = "retry_budget" }
 Budget.__index = Budget
 
-function Budget.__tostring(budget) return budget.name end
+function Budget.__tostring(budget) return ("%s(%s)"):format(budget.name, budget.options.form) end
 
 --- A call begins: forms that count calls earn now. Never waits.
 ---@param now number neap.now()

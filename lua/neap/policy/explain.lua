@@ -11,12 +11,13 @@ local M = {}
 ---@field until_? number neap.now() at which the wait is due, where that is known
 ---@field wait? number seconds left until then
 ---@field attempts integer so far
+---@field endpoint string? the router's choice
 ---@field elapsed number seconds since the call began
 ---@field copies? neap.policy.Explanation[] of a hedged call
 
 local function describe(call, now)
   local where = call.waits_in
-  local found = { attempts = call.attempts, elapsed = now - call.started }
+  local found = { attempts = call.attempts, elapsed = now - call.started, endpoint = call.endpoint }
   if not where then
     found.reason = call.attempts > 0 and "in the function" or "in a policy, not waiting"
     return found
@@ -39,11 +40,19 @@ local function copies_of(call, now)
   return copies
 end
 
+--- "3.5 s", "12 min", "24 h".
+local function duration(seconds)
+  if seconds < 120 then return ("%.3g s"):format(seconds) end
+  if seconds < 7200 then return ("%.0f min"):format(seconds / 60) end
+  return ("%.3g h"):format(seconds / 3600)
+end
+
 local Explanation = {}
 
 function Explanation:__tostring()
   local text = (self.policy and self.policy .. ": " or "") .. self.reason
-  if self.wait then text = ("%s, for %.3g s more"):format(text, self.wait) end
+  if self.endpoint then text = ("%s at '%s'"):format(text, self.endpoint) end
+  if self.wait then text = ("%s, for %s more"):format(text, duration(self.wait)) end
   return ("%s (attempts %d, %.3g s so far)"):format(text, self.attempts, self.elapsed)
 end
 

@@ -3,6 +3,7 @@
 --- returns what is to come back. Layers are stacked by `neap.policy`; each also
 --- works alone (`retry:call(fn, ...)`).
 local calls = require "neap.policy.call"
+local options = require "neap.options"
 local schema = require "neap.schema"
 local telemetry = require "neap.telemetry"
 
@@ -65,6 +66,7 @@ end
 ---@param ... any for `fn`
 ---@return any ... what the layer makes of `fn`'s results
 function Layer:call(fn, ...)
+  if type(self) ~= "table" then options.fail "a policy's call needs a colon: policy:call(fn, ...)" end
   local entry = self.entry
   if not entry then
     entry = M.step(self, calls.invoke)

@@ -31,10 +31,21 @@ local function count(layers, kind)
   return n
 end
 
--- What multiplies sends, what must see each send, and why.
+-- What must see each send, what comes of it otherwise, and what multiplies sends.
 local PACED = {
-  { "pace", "rate limiter", "passes it only once, however often it is sent" },
-  { "throttle", "throttle", "is counted only once" },
+  { "pace", "rate limiter", "passes it only once, however often it is sent", { "retry", "hedge", "router" } },
+  { "throttle", "throttle", "is counted only once", { "retry", "hedge" } },
+}
+
+-- The outer one, the inner one, and what comes of it.
+local INSIDE_OUT = {
+  { "retry", "cache", "the cache stands inside the retry: every attempt looks it up again; put it outside" },
+  { "retry", "deadline", "the deadline stands inside the retry: it cuts off one attempt, not the call" },
+  { "retry", "fallback", "the fallback stands inside the retry: nothing fails there any more; put it outside" },
+  { "hedge", "retry", "the hedge stands outside the retry: each copy runs a retry loop of its own; put it inside" },
+  { "circuit_breaker", "retry", "the breaker stands outside the retry: it sees only what the last attempt came to; "
+    .. "put it inside" },
+  { "pace", "cache", "the rate limiter stands outside the cache: what the cache answers takes a turn; put it inside" },
 }
 
 --- Looks at a pipeline, outermost first.
@@ -53,24 +64,22 @@ function M.check(layers)
   local at, warnings = positions(layers), {}
   for _, rule in ipairs(PACED) do
     local kind, title, effect = rule[1], rule[2], rule[3]
-    for _, source in ipairs { "retry", "hedge" } do
+    for _, source in ipairs(rule[4]) do
       if at[kind] and at[source] and at[kind] < at[source] then
         warnings[#warnings + 1] = ("the %s stands outside the %s: a call %s; put it inside")
           :format(title, source, effect)
       end
     end
   end
-  if at.cache and at.retry and at.retry < at.cache then
-    warnings[#warnings + 1] = "the cache stands inside the retry: every attempt looks it up again; put it outside"
+  for _, rule in ipairs(INSIDE_OUT) do
+    local outer, inner, effect = rule[1], rule[2], rule[3]
+    if at[outer] and at[inner] and at[outer] < at[inner] then warnings[#warnings + 1] = effect end
   end
   for _, holder in ipairs { "bulkhead", "adaptive" } do
     if at.cache and at[holder] and at[holder] < at.cache then
       warnings[#warnings + 1] = ("the cache stands inside the %s: what it answers, and what waits for another's "
         .. "answer, holds a permit; put it outside"):format(holder)
     end
-  end
-  if at.deadline and at.retry and at.retry < at.deadline then
-    warnings[#warnings + 1] = "the deadline stands inside the retry: it cuts off one attempt, not the call"
   end
   return nil, warnings
 end

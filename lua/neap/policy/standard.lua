@@ -35,6 +35,12 @@ local function title(value)
   return "another object"
 end
 
+local function copy(options_given)
+  local opts = {}
+  for key, value in pairs(options_given) do opts[key] = value end
+  return opts
+end
+
 -- `true` means defaults, a table options, a layer itself; a bare value goes to
 -- `short`.
 local function build(name, module, short, value, budget)
@@ -42,12 +48,8 @@ local function build(name, module, short, value, budget)
     if layer.is(value) and "neap." .. value.kind == module then return value end
     fail("option '%s' must be a %s or its options, got %s", name, module, title(value))
   end
-  local opts = {}
-  if type(value) == "table" then
-    for key, inner in pairs(value) do opts[key] = inner end
-  elseif value ~= true then
-    opts[short] = value
-  end
+  local opts = type(value) == "table" and copy(value) or {}
+  if type(value) ~= "table" and value ~= true then opts[short] = value end
   if budget and opts.budget == nil then opts.budget = budget end
   return require(module).new(opts)
 end
@@ -102,6 +104,24 @@ local function check_combination(opts, given)
   end
 end
 
+local IDEMPOTENT = { GET = true, HEAD = true, PUT = true, DELETE = true, OPTIONS = true, TRACE = true }
+
+--- For hedges in front of a client: whether the request may be sent twice, by the
+--- client's own rule.
+local function replay_safe_on(client)
+  local methods = { [client.get] = "GET", [client.head] = "HEAD", [client.put] = "PUT", [client.delete] = "DELETE" }
+  return function(call, _, url, opts)
+    if call.fn == client.request then opts = url end
+    if type(opts) == "table" and (opts.idempotent ~= nil or opts.idempotency_key) then
+      return opts.idempotent ~= false
+    end
+    if call.fn == client.request then
+      return type(opts) == "table" and IDEMPOTENT[tostring(opts.method or "GET"):upper()] or false
+    end
+    return methods[call.fn] ~= nil
+  end
+end
+
 --- The client's methods behind the policy.
 local function add_methods(policy, client)
   for _, method in ipairs { "request", "get", "post", "put", "patch", "delete", "head" } do
@@ -129,6 +149,10 @@ function M.new(given, new)
     local value = opts[name]
     if value then
       local budgeted = (name == "retry" or name == "hedge") and budget
+      if name == "hedge" and opts.client and (value == true or getmetatable(value) == nil) then
+        value = value == true and {} or copy(value)
+        if value.eligible == nil then value.eligible = replay_safe_on(opts.client) end
+      end
       local built = build(name, module, short, value, budgeted)
       parts[#parts + 1], aliases[name] = built, built
     end
