@@ -39,7 +39,10 @@ local function reason_of(result, err)
 end
 
 local function mark(instead_of, answer, ...)
-  if type(answer) == "table" and answer ~= instead_of then answer.from_fallback = true end
+  if answer ~= instead_of then
+    if type(answer) == "table" then answer.from_fallback = true end
+    outcome.discard(instead_of)
+  end
   return answer, ...
 end
 
@@ -49,7 +52,11 @@ local function judge(self, call, args, ...)
   if not self.failed(result, err) then return ... end
   self:emit("fallback", { reason = reason_of(result, err) })
   local with = self.options.with
-  if with and args then return mark(result, with(result, err, unpack(args, 1, args.n))) end
+  if with and args then
+    call:resume()
+    return mark(result, with(result, err, unpack(args, 1, args.n)))
+  end
+  outcome.discard(result)
   call.shared = true -- one value for all whose call failed: not to be written into
   return self.options.value
 end

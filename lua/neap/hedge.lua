@@ -125,7 +125,10 @@ local function ended(self, race, fork, ...)
   local found = verdict_of(result, err)
   fork.verdict, race.running = found, race.running - 1
   if fork == race[1] then record(self, found, err, now() - fork.started - waited(fork)) end
-  if not race.winner then
+  if race.winner then
+    outcome.discard(result)
+  else
+    if race.results then outcome.discard(race.results[1]) end
     race.results, race.returned = { n = select("#", ...), ... }, fork
     if found == "ok" then
       race.winner = fork

@@ -106,8 +106,9 @@ local function told(self, result, err, args)
   return copy
 end
 
-local function settle(self, lease, waited, args, ...)
+local function settle(self, call, lease, waited, args, ...)
   local result, err = ...
+  call:release(self)
   local opts, res = self.options, result or err
   -- The client was not there yet: its `timings.pace` is read from here.
   if waited > 0 and type(result) == "table" then result.paced = waited end
@@ -141,9 +142,17 @@ function Pace:run(call, next, ...)
   call.pace = call.pace + waited
   -- Packed only for those who look at the arguments afterwards.
   local args = opts.actual and { n = select("#", ...), ... }
-  -- A call that is cut off on the way never gets to settle: what it used nobody
-  -- knows, so its reservation stands.
-  return settle(self, lease, waited, args, next(call, ...))
+  call[self] = lease
+  call:hold(self)
+  return settle(self, call, lease, waited, args, next(call, ...))
+end
+
+--- The call was cut off on the way. Where it stood in a line further in it was
+--- never sent, and all is refunded; else nobody knows what it used, and its
+--- reservation stands.
+function Pace:give_back(call)
+  local where = call.waits_in
+  if where and where.kind ~= "retry" and where.kind ~= "hedge" then call[self]:settle(NOTHING) end
 end
 
 function Pace:wait_reason()

@@ -60,11 +60,23 @@ end
 
 local function pack(...) return { n = select("#", ...), ... } end
 
+local function whole(results, ...)
+  results.whole = true
+  return ...
+end
+
+local function run_whole(results, next, ...)
+  return whole(results, next(...))
+end
+
 -- One attempt, cut off at the deadline; what it held goes back.
 local function attempt_until(deadline, call, next, ...)
-  local held = call.held_count
-  local results = pack(scope.timeout(math.max(0, deadline - now()), next, call, ...))
-  call:cut_off(held) -- when it was not, there is nothing left to do
+  local held, mark = call.held_count, {}
+  local results = pack(scope.timeout(math.max(0, deadline - now()), run_whole, mark, next, call, ...))
+  if not mark.whole then
+    call:cut_off(held)
+    results.cut_off = true
+  end
   return results
 end
 
@@ -119,6 +131,7 @@ function Retry:rest(call, results, attempt, wait, hint, parked)
     opts.on_retry { attempt = attempt, wait = wait, hint = hint, parked = parked,
       result = results[1], err = results[2] }
   end
+  outcome_rules.discard(results[1])
   self:emit(parked and "park" or "retry", { attempt = attempt, wait = wait, hint = hint,
     reason = reason_of(results[1], results[2]) })
   call:pause(wait, self, parked and "parked until the server's hint has passed" or "backoff")
@@ -140,10 +153,13 @@ end
 -- that was the last.
 local function again(self, call, results, attempt, previous, deadline)
   local opts, result, err = self.options, results[1], results[2]
-  if call.budget then
+  local budget = call.budget
+  if budget then
     call.budget = nil
-    opts.budget:ended(now(), verdict(result, err), call.budget_spent)
+    budget:ended(now(), verdict(result, err), call.budget_spent)
   end
+  call.front = nil -- for the attempt after a park only
+  if results.cut_off then return self:give_up(call, results, "deadline") end
   if not self.retry_on(result, err, attempt) then return nil end
   local wait, hint, backoff, parked = plan(opts, call, attempt, results, previous, deadline)
   if not wait then return self:give_up(call, results, hint) end
@@ -151,22 +167,34 @@ local function again(self, call, results, attempt, previous, deadline)
   return backoff
 end
 
---- Repeats the rest of the pipeline until it succeeds, fails for good, or the
---- attempts, the budget or the deadline are used up. Waits; its frame is small for
---- the reason that `calls.run` gives.
-function Retry:run(call, next, ...)
-  local inside = call.retrying
-  if inside and not self.options.nested then return next(call, ...) end
+-- Its frame is small for the reason that `calls.run` gives.
+local function loop(self, call, next, ...)
   local deadline, attempt, previous = begin(self, call), 0, nil
   while true do
     attempt = attempt + 1
     local results = deadline and attempt_until(deadline, call, next, ...) or pack(next(call, ...))
     previous = again(self, call, results, attempt, previous, deadline)
-    if not previous then
-      call.retrying = inside
-      return unpack(results, 1, results.n)
-    end
+    if not previous then return unpack(results, 1, results.n) end
   end
+end
+
+-- After a loop within a loop, what the outer one's budget was told stands again.
+local function restore(call, budget, spent, ...)
+  call.budget, call.budget_spent = budget, spent
+  return ...
+end
+
+local function leave(call, ...)
+  call.retrying = false
+  return ...
+end
+
+--- Repeats the rest of the pipeline until it succeeds, fails for good, or the
+--- attempts, the budget or the deadline are used up. Waits.
+function Retry:run(call, next, ...)
+  if not call.retrying then return leave(call, loop(self, call, next, ...)) end
+  if not self.options.nested then return next(call, ...) end
+  return restore(call, call.budget, call.budget_spent, loop(self, call, next, ...))
 end
 
 --- A policy: `neap.retry{ max_attempts = 5 }:call(fn, ...)`. It keeps no state

@@ -199,8 +199,7 @@ function Router:take_back(call)
 end
 
 local function leave(self, call, member, ...)
-  call:release(self)
-  self:give_back(call)
+  if call:release(self) then self:give_back(call) end
   judge(self, member, ...)
   return { n = select("#", ...), ... }
 end
@@ -240,14 +239,10 @@ local function shorten_hint(self, route, results)
   if wait and wait < hint then out.retry_after = math.max(wait, 1e-3) end
 end
 
---- Lets go of a result that another one takes the place of.
-local function discard(result)
-  if type(result) == "table" and type(result.close) == "function" then result:close() end
-end
-
-local function fail_over(self, member, other, results)
+local function fail_over(self, call, member, other, results)
   self:emit("failover", { reason = reason_of(results[1], results[2]), endpoint = member.name, to = other.name })
-  discard(results[1])
+  outcome.discard(results[1])
+  call:resume()
 end
 
 --- Runs the call at one endpoint after the other until one does not fail. Waits
@@ -270,7 +265,7 @@ function Router:run(call, next, ...)
       shorten_hint(self, route, results)
       return unpack(results, 1, results.n)
     end
-    fail_over(self, member, other, results)
+    fail_over(self, call, member, other, results)
     member, left = other, left - 1
   end
 end

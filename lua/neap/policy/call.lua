@@ -26,7 +26,7 @@ local active = setmetatable({}, { __mode = "k" })
 ---@field returned number|false|nil neap.now() when `fn` last returned
 ---@field held neap.policy.Layer[]|false|nil layers whose permit it holds, outermost first
 ---@field held_count integer
----@field away integer? layers from here on gave their permits back for a pause
+---@field away? table<integer, true> which of `held` gave their permits back for a pause
 ---@field front? boolean has been parked: enters lines at the head
 ---@field endpoint? string the router's choice
 ---@field account? string
@@ -47,16 +47,13 @@ function Call:hold(layer)
   self.held[count], self.held_count = layer, count
 end
 
---- Whether the permit at `index` has been given back for a pause.
-local function is_away(call, index)
-  return call.away and index >= call.away and call.held[index].take_back ~= nil
-end
-
--- Forgets the last one. What comes in its place after a pause that was cut off
--- has not been given back.
+-- Forgets the last one; whether its permit was still there.
 local function drop(call, index)
+  local away = call.away
+  local there = not (away and away[index])
   call.held[index], call.held_count = nil, index - 1
-  if call.away and call.away >= index then call.away = nil end
+  if not there then away[index] = nil end
+  return there
 end
 
 --- Notes that `layer`, the last one in, leaves. False when its permit has been
@@ -66,9 +63,7 @@ end
 function Call:release(layer)
   local count = self.held_count
   if count == 0 or self.held[count] ~= layer then error("a policy released what it does not hold", 2) end
-  local away = is_away(self, count)
-  drop(self, count)
-  return not away
+  return drop(self, count)
 end
 
 --- Gives back what it holds above the first `count` permits, the last one first.
@@ -76,9 +71,8 @@ end
 ---@param count integer
 function Call:release_to(count)
   for i = self.held_count, count + 1, -1 do
-    local layer, away = self.held[i], is_away(self, i)
-    drop(self, i)
-    if not away then layer:give_back(self) end
+    local layer = self.held[i]
+    if drop(self, i) then layer:give_back(self) end
   end
 end
 
@@ -100,19 +94,33 @@ end
 ---@param why string
 function Call:pause(seconds, layer, why)
   local began, count = now(), self.held_count
-  for i = count, 1, -1 do
-    if self.held[i].take_back then self.held[i]:give_back(self) end
-    self.away = i -- also when it is cut off here or below
+  if count > 0 then
+    self.away = self.away or {}
+    for i = count, 1, -1 do
+      if self.held[i].take_back and not self.away[i] then
+        self.away[i] = true
+        self.held[i]:give_back(self)
+      end
+    end
   end
   self:waiting(layer, why, began + seconds)
   core.sleep(seconds)
   self:waiting(nil)
   self.backoff = self.backoff + now() - began
-  for i = 1, count do
-    if self.held[i].take_back then self.held[i]:take_back(self) end
-    self.away = i + 1
+  self:resume()
+end
+
+--- Takes again, at the heads of their lines, the permits that a pause gave back;
+--- for who goes on after a pause further in was cut off. Waits for them.
+function Call:resume()
+  local away = self.away
+  if not away then return end
+  for i = 1, self.held_count do
+    if away[i] then
+      self.held[i]:take_back(self)
+      away[i] = nil
+    end
   end
-  self.away = nil
 end
 
 --- Which of its seconds a wait in such a layer counts as; in others it is "queue".
@@ -127,8 +135,8 @@ function Call:cut_off(held)
   local field = where and (COUNTS_AS[where.kind] or "queue") or "wire"
   local counted = self.queue + self.pace + self.backoff + self.wire
   self[field] = self[field] + math.max(0, now() - self.started - counted)
-  self:waiting(nil)
   self:release_to(held)
+  self:waiting(nil)
 end
 
 --- A copy for a hedge: it holds nothing yet, and counts towards this call.

@@ -93,6 +93,13 @@ function M.hint(result, err, now_wall)
   return rate_headers.retry_after(outcome.headers, now_wall)
 end
 
+--- Lets go of a result that nobody will get: a streamed response holds a
+--- connection until it is closed. Never waits.
+---@param result any
+function M.discard(result)
+  if type(result) == "table" and type(result.close) == "function" then result:close() end
+end
+
 --- How often an outcome's request went onto the wire: what the response or the
 --- error says, else once unless it was never sent.
 ---@param result any
