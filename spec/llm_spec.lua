@@ -90,6 +90,42 @@ describe("llm:chat", function()
     assert.equal("ab", assert(llm:chat { prompt = "x" }).text)
   end)
 
+  it("leaves out of the usage what is no number of tokens", function()
+    local function usage(said)
+      return assert(new(completion("x", { usage = said })):chat { prompt = "x" }).usage
+    end
+    for _, garbage in ipairs { -1, "12", 1e308, 1e9 + 1, 0.5, true, {}, "" } do
+      assert.same({ output_tokens = 4, total_tokens = 13 },
+        usage { prompt_tokens = garbage, completion_tokens = 4, total_tokens = 13 })
+      assert.same({ input_tokens = 9, total_tokens = 13 },
+        usage { prompt_tokens = 9, completion_tokens = garbage, total_tokens = 13 })
+      assert.same({ input_tokens = 9, output_tokens = 4 },
+        usage { prompt_tokens = 9, completion_tokens = 4, total_tokens = garbage })
+      assert.same({ input_tokens = 9, output_tokens = 4, total_tokens = 13 }, usage {
+        prompt_tokens = 9, completion_tokens = 4, prompt_tokens_details = { cached_tokens = garbage },
+        completion_tokens_details = garbage,
+      })
+      assert.is_nil(usage { prompt_tokens = garbage, total_tokens = garbage })
+      assert.is_nil(usage(garbage))
+    end
+    local replies = require "neap.llm.reply"
+    assert.is_nil(replies.usage { usage = { prompt_tokens = 0 / 0, total_tokens = math.huge } }) -- JSON has neither
+    assert.same({ input_tokens = 9, output_tokens = 4, total_tokens = 13 },
+      usage { prompt_tokens = 9, total_tokens = 13 })
+    assert.same({ input_tokens = 9 }, usage { prompt_tokens = 9 })
+    assert.same({ input_tokens = 1e9, output_tokens = 1e9 }, usage { prompt_tokens = 1e9, completion_tokens = 1e9 })
+  end)
+
+  it("goes on pacing and estimating when the usage is garbage", function()
+    local llm = new(completion("x", { usage = { prompt_tokens = 9, completion_tokens = -1, total_tokens = "12" } }),
+      { policy = { adaptive = false, limiter = { tokens_per_minute = 60, tokens_burst = 1000 } } })
+    local reply = assert(llm:chat { prompt = "8 chars.", max_tokens = 100 })
+    assert.same({ requests = 1, input_tokens = 9 }, neap.llm.actual(reply))
+    assert.equal(256, llm:amounts({ prompt = "x" }).output_tokens)
+    assert.near(1000 - (9 + 100), llm.policy:layer("pace").limiter:available "tokens", 1.1)
+    assert.equal(100, llm:amounts({ prompt = "x", max_tokens = 100, n = 0 }).output_tokens)
+  end)
+
   it("gives a refused request as kind 'status', with what the provider says", function()
     local llm = new(failure(429, "Rate limit\n reached", { ["retry-after"] = "7" }))
     local reply, err = llm:chat { prompt = "x" }
@@ -329,6 +365,69 @@ describe("neap.llm", function()
     fails("option 'client' stands beside 'policy', not in it", neap.llm, { policy = { client = {} } })
     fails("option 'policy' must be a neap.policy", neap.llm, { policy = setmetatable({}, {}) })
     fails("is unknown", neap.llm, { client = { max_conections = 1 } })
+  end)
+
+  it("refuses at construction what could not be sent, and shows no key", function()
+    local function both(message, opts)
+      local ok, err = pcall(neap.llm, opts)
+      assert.is_false(ok, message)
+      assert.matches(message, tostring(err), 1, true)
+      assert.matches("^[^:]*llm_spec", tostring(err))
+      assert.not_matches("[\r\n]", tostring(err))
+      assert.not_matches("sk-", tostring(err), 1, true)
+    end
+    both("neap.llm: option 'timeout' must be seconds, false or a table of them", { timeout = -1 })
+    both("neap.llm: option 'timeout' must not be NaN", { timeout = 0 / 0 })
+    both("neap.llm: timeout: option 'conect' is unknown; did you mean 'connect'?", { timeout = { conect = 1 } })
+    both("neap.llm: option 'timeout.connect' must be seconds or false", { timeout = { connect = true } })
+    both("option 'headers': header names must be strings, got number", { headers = { 5 } })
+    both("option 'headers': header 'X-A' must be string, number, false or an array of strings, got boolean",
+      { headers = { ["X-A"] = true } })
+    both("option 'headers': header 'X-A' holds a line break or a NUL byte", { headers = { ["X-A"] = "sk-1\n" } })
+    both("option 'headers': header 'X-A' holds a line break", { headers = { ["X-A"] = { "a", "sk-\r" } } })
+    both("the name of a header holds a character that no name may have, after 'Authorization'",
+      { headers = { ["Authorization: Bearer sk-1"] = "" } })
+    both("header 'Content-Length' is one that the client sets itself", { headers = { ["Content-Length"] = "1" } })
+    both("option 'api_key' holds a line break or a NUL byte", { api_key = "sk-1\nX: y" })
+    both("option 'organization' holds a line break", { organization = "org\r" })
+    local getenv = os.getenv
+    os.getenv = function() return "sk-1\n" end -- luacheck: ignore
+    local ok, err = pcall(both, "option 'api_key_env': the environment variable TIDE_KEY holds a line break",
+      { api_key_env = "TIDE_KEY" })
+    os.getenv = getenv -- luacheck: ignore
+    assert.is_true(ok, err)
+    neap.llm({ timeout = { connect = 5, total = false }, headers = { ["X-A"] = { "a", 1 }, ["X-B"] = false } }):close()
+  end)
+
+  it("names what of a request, or of an endpoint, could not be sent", function()
+    local llm, client = new(completion "x")
+    for _, call in ipairs {
+      { { prompt = "x", headers = { ["X-A"] = "a\nb" } }, "llm:chat: header 'X-A' holds a line break" },
+      { { prompt = "x", headers = { ["X A"] = "a" } }, "llm:chat: the name of a header holds a character" },
+      { { prompt = "x", idempotency_key = "a\0" }, "llm:chat: 'idempotency_key' holds a line break or a NUL byte" },
+    } do
+      local reply, err = llm:chat(call[1])
+      assert.is_nil(reply)
+      assert.same({ "invalid", "no" }, { err.kind, err.sent })
+      assert.matches(call[2], err.message, 1, true)
+    end
+    fails("llm:chat: header names must be strings, got number", llm.chat, llm, { prompt = "x", headers = { 5 } })
+    fails("llm:chat: option 'timeout' must be seconds", llm.chat, llm, { prompt = "x", timeout = -1 })
+    for message, endpoint in pairs {
+      ["the router's endpoint 'eu': 'api_key' holds a line break"] = { name = "eu", api_key = "sk\n" },
+      ["the router's endpoint 'eu': header 'X-A' holds a line break"] = { name = "eu", headers = { ["X-A"] = "\r" } },
+    } do
+      llm = new(completion "x", { policy = neap.router { endpoints = { endpoint } } })
+      fails(message, llm.chat, llm, { prompt = "x" })
+    end
+    assert.equal(0, #client.sent)
+  end)
+
+  it("says so when a dot stands in place of the colon", function()
+    local llm = new(completion "x")
+    fails("llm:chat: call it with a colon, llm:chat(...)", llm.chat, { prompt = "x" })
+    fails("llm:embed: call it with a colon", llm.embed, { input = "x" })
+    fails("llm:close: call it with a colon, llm:close(...)", llm.close)
   end)
 
   it("refuses bad requests, naming the field", function()

@@ -1,7 +1,9 @@
 --- neap.llm: the API that OpenAI made common, for any server that speaks it.
 --- docs/api/llm.md has the fields of requests and replies.
 local calls = require "neap.policy.call"
+local checks = require "neap.llm.checks"
 local core = require "neap.core"
+local keys = require "neap.llm.key"
 local layer = require "neap.policy.layer"
 local options = require "neap.options"
 local redirect = require "neap.http.redirect"
@@ -35,15 +37,19 @@ local now = core.now
 local Llm = {}
 Llm.__index = Llm
 
----@class neap.llm.Job one call on its way: the only argument that policies see
+---@class neap.llm.Job one call on its way: the only argument that policies see;
+--- `kind`, `model`, `request` and `mode` are for scripts to read
 ---@field llm neap.Llm
 ---@field kind "chat"|"complete"|"embed"
 ---@field request neap.llm.Request
 ---@field model? string what a router goes by
 ---@field key? string the idempotency key of all attempts
----@field mode? "collect"|"stream"
+---@field mode? "collect"|"stream" of `on_delta` and `chat_stream`
 local Job = {}
 Job.__index = Job
+
+--- For neap.cache, whose default key is made of it.
+Job.cache_key = keys.of
 
 -- ---------------------------------------------------------------------------
 -- Estimates
@@ -59,8 +65,7 @@ function Llm:amounts(request)
   local input = tokens.input(request)
   local output = 0
   if request.input == nil then
-    local choices = type(request.n) == "number" and request.n or 1
-    output = math.ceil((requests.max_output(request) or self.average.value) * choices)
+    output = math.ceil((requests.max_output(request) or self.average.value) * requests.choices(request))
   end
   return { requests = 1, tokens = input + output, input_tokens = input, output_tokens = output }
 end
@@ -68,8 +73,11 @@ end
 --- What a reply, or a failure, took in truth; nil when nobody knows. Never waits.
 ---@param reply? neap.llm.Reply
 ---@param err? neap.Error
----@return {requests: integer, tokens: integer, input_tokens: integer, output_tokens: integer}?
+---@return {requests: integer, tokens: integer?, input_tokens: integer?, output_tokens: integer?}?
 function M.actual(reply, err)
+  if type(reply) == "table" and reply.from_cache then
+    return { requests = 0, tokens = 0, input_tokens = 0, output_tokens = 0 }
+  end
   local usage = type(reply) == "table" and reply.usage
   if usage then
     return { requests = reply.sends or 1, tokens = usage.total_tokens, input_tokens = usage.input_tokens,
@@ -99,6 +107,16 @@ function M.amounts(...)
   local job = job_in(...)
   if not job then options.fail("neap.llm.amounts belongs into the policy of a neap.llm") end
   return job.llm:amounts(job.request)
+end
+
+--- For `neap.cache{ key = neap.llm.cache_key }`, which a cache with a file needs:
+--- the key of the call, or nil for what is streamed. Never waits.
+---@param ... any the call's arguments
+---@return string?
+function M.cache_key(...)
+  local job, first = job_in(...), (...)
+  if not job then options.fail("neap.llm.cache_key belongs into the policy of a neap.llm") end
+  return keys.of(job, first ~= job and first or nil)
 end
 
 -- ---------------------------------------------------------------------------
@@ -176,8 +194,8 @@ end
 --- Takes a reply's output into the average.
 function Llm:learn(request, reply)
   local usage = reply.usage
-  if usage and not usage.estimated and not reply.vectors then
-    self.average:add(usage.output_tokens / (type(request.n) == "number" and request.n or 1))
+  if usage and usage.output_tokens and not usage.estimated and not reply.vectors then
+    self.average:add(usage.output_tokens / requests.choices(request))
   end
 end
 
@@ -187,6 +205,7 @@ local function send(job, endpoint)
   if not model then
     error("neap.llm: option 'model' is required: in the request, in neap.llm{...} or in the router's endpoint", 0)
   end
+  if endpoint then checks.endpoint(endpoint) end
   local url, err = target_of(self, job.kind, endpoint)
   if not url then return nil, err end
   local headers = headers_of(self, request, endpoint)
@@ -229,7 +248,13 @@ local function key_of(self, request)
   return around.llm_calls == 1 and key or ("%s-%d"):format(key, around.llm_calls)
 end
 
+-- Most often it is a dot in place of the colon.
+local function check_self(self, where)
+  if getmetatable(self) ~= Llm then options.fail(("%s: call it with a colon, %s(...)"):format(where, where)) end
+end
+
 local function perform(self, where, kind, given, mode)
+  check_self(self, where)
   local request, err = requests.check(where, kind, given)
   if not request then return nil, err end
   local job = setmetatable({
@@ -276,6 +301,7 @@ end
 
 --- Closes the http client, if neap.llm made it. Never waits.
 function Llm:close()
+  check_self(self, "llm:close")
   if self.owns_client then self.client:close() end
 end
 
@@ -306,6 +332,11 @@ local function policy_of(given)
   if opts.limiter and not layer.is(opts.limiter) then
     opts.amounts, opts.actual = opts.amounts or M.amounts, opts.actual or M.actual
   end
+  local cache = opts.cache
+  if type(cache) == "table" and getmetatable(cache) == nil and cache.store and not cache.key then
+    opts.cache = { key = M.cache_key }
+    for name, value in pairs(cache) do opts.cache[name] = value end
+  end
   return policy.standard(opts)
 end
 
@@ -314,8 +345,10 @@ end
 ---@return neap.Llm
 function M.new(opts)
   local checked = schema.check("llm", opts)
-  checked.api_key = checked.api_key or os.getenv(checked.api_key_env)
+  local given_key = checked.api_key
+  checked.api_key = given_key or os.getenv(checked.api_key_env)
   if checked.api_key == "" then checked.api_key = nil end
+  checks.options(checked, given_key == nil)
   local base = url_module.base(checked.base_url)
   if not base then
     options.fail(("neap.llm: option 'base_url' must be an http or https address, got %q"):format(checked.base_url))

@@ -2,7 +2,8 @@
 ---
 --- A key is injective: two calls have the same one only when their arguments are
 --- equal, tables by what is in them. Functions and clients count by identity, for
---- what is in them cannot be seen.
+--- what is in them cannot be seen. An object counts by what its metatable's
+--- `cache_key(object)` says: a string, or nil for a call that is not to be cached.
 local Client = require "neap.http.client"
 local json = require "neap.json"
 
@@ -52,11 +53,25 @@ local function before(a, b)
   return a < b
 end
 
+--- In place of a problem: the call passes by the cache.
+local PASS = {}
+
+-- The class counts by identity: two of them may say the same.
+local function write_object(out, value, meta, where)
+  local say = type(meta) == "table" and rawget(meta, "cache_key")
+  if type(say) ~= "function" then return where .. " holds an object" end
+  local said = say(value)
+  if said == nil then return PASS end
+  if type(said) ~= "string" then return ("%s holds an object whose cache_key is a %s"):format(where, type(said)) end
+  out[#out + 1] = identity(meta) .. #said .. ":"
+  out[#out + 1] = said
+end
+
 local write
 
 local function write_table(out, value, where, depth)
   local meta = getmetatable(value)
-  if meta ~= nil and meta ~= ARRAY then return where .. " holds an object" end
+  if meta ~= nil and meta ~= ARRAY then return write_object(out, value, meta, where) end
   if depth > MAX_DEPTH then return where .. " is nested too deeply, or a table within itself" end
   local keys = {}
   for key in pairs(value) do
@@ -99,8 +114,8 @@ function write(out, value, where, depth)
   end
 end
 
---- The key of a call `fn(...)`; nil when it is a client's that writes or streams;
---- nil and what stands in the way otherwise.
+--- The key of a call `fn(...)`; nil when it is a client's that writes or streams,
+--- or an argument says so; nil and what stands in the way otherwise.
 ---@param fn function
 ---@return string? key
 ---@return string? problem "argument 2 is a function"
@@ -115,6 +130,7 @@ function M.of(fn, ...)
       out[#out + 1] = identity(value)
     else
       local problem = write(out, value, "argument " .. i, 1)
+      if problem == PASS then return nil end
       if problem then return nil, problem end
     end
   end

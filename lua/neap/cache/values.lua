@@ -1,6 +1,7 @@
 --- What a cache keeps of a result, and what it hands out of that. Responses are
---- taken apart and made anew for each caller; errors are copied; other tables are
---- the same for everybody, who must leave them as they are.
+--- taken apart and made anew for each caller; errors are copied; objects copy
+--- themselves where their metatable has a `cache_copy(object, from)`; other tables
+--- are the same for everybody, who must leave them as they are.
 local errors = require "neap.error"
 local json = require "neap.json"
 local responses = require "neap.http.response"
@@ -25,6 +26,15 @@ Kept.__index = Kept
 ---@field err any
 local Failure = {}
 Failure.__index = Failure
+
+--- Metatables of objects that files may hold, by their `cache_name`. Such an object
+--- has a `cache_copy` and is, but for the metatable, what JSON can say.
+---@type table<string, table>
+M.classes = {}
+
+local function copier(meta)
+  return type(meta) == "table" and rawget(meta, "cache_copy") or nil
+end
 
 -- ---------------------------------------------------------------------------
 -- In memory
@@ -60,7 +70,8 @@ local function shallow_copy(value)
   return setmetatable(copy, getmetatable(value))
 end
 
---- What is to be kept of an outcome and its bytes; nil for a streamed response.
+--- What is to be kept of an outcome and its bytes; nil for a streamed response and
+--- for an object that gives no copy.
 ---@param result any
 ---@param err? any
 ---@param meta? table for responses
@@ -71,7 +82,11 @@ function M.freeze(result, err, meta)
     return setmetatable({ err = shallow_copy(err) }, Failure), estimate(err, {}, 1)
   end
   if type(result) == "string" then return result, #result end
-  if not responses.is(result) then return result, estimate(result, {}, 1) end
+  if not responses.is(result) then
+    local copy = type(result) == "table" and copier(getmetatable(result))
+    if copy then result = copy(result) end
+    return result, result ~= nil and estimate(result, {}, 1) or 0
+  end
   if responses.is_stream(result) then return nil, 0 end
   local kept = setmetatable({
     status = result.status, flat = responses.flat_headers(result), body = result.body,
@@ -95,6 +110,8 @@ function M.thaw(kept, from)
   elseif meta == Failure then
     return nil, shallow_copy(kept.err)
   end
+  local copy = copier(meta)
+  if copy then return copy(kept, from) end
   return kept
 end
 
@@ -104,7 +121,7 @@ end
 function M.is_shared(kept)
   if type(kept) ~= "table" then return false end
   local meta = getmetatable(kept)
-  return meta ~= Kept and meta ~= Failure
+  return meta ~= Kept and meta ~= Failure and not copier(meta)
 end
 
 --- What is kept of a response, or nil for anything else.
@@ -119,7 +136,7 @@ end
 -- ---------------------------------------------------------------------------
 
 --- Kinds of values; 0 is taken by deletions.
-local STRING, JSON, RESPONSE = 1, 2, 3
+local STRING, JSON, RESPONSE, OBJECT = 1, 2, 3, 4
 
 local function refuse(message)
   return nil, errors.new { kind = "invalid", message = message }
@@ -148,6 +165,12 @@ function M.encode(kept)
   local meta = getmetatable(kept)
   if meta == Kept then return encode_response(kept) end
   if meta == Failure then return refuse "failures are kept in memory only" end
+  local name = copier(meta) and rawget(meta, "cache_name")
+  if name and M.classes[name] == meta then
+    local text, err = sorted_json.encode(kept)
+    if not text then return nil, err end
+    return OBJECT, name .. "\n" .. text
+  end
   if meta ~= nil and meta ~= getmetatable(json.array {}) then
     return refuse "an object cannot be kept in a file; keep a plain table or a string"
   end
@@ -172,6 +195,15 @@ local function decode_response(text)
   return setmetatable(fields, Kept)
 end
 
+local function decode_object(text)
+  local name, body = text:match "^([^\n]*)\n(.*)$"
+  local value = name and json.decode(body)
+  if type(value) ~= "table" then return nil end
+  -- A program that does not know the class gets a plain table.
+  local class = M.classes[name]
+  return class and setmetatable(value, class) or value
+end
+
 --- What `encode` made bytes of; nil when they are no such bytes.
 ---@param kind integer
 ---@param text string
@@ -183,8 +215,8 @@ function M.decode(kind, text)
     local kept = decode_response(text)
     return kept, kept and response_bytes(kept) or 0
   end
-  if kind ~= JSON then return nil, 0 end
-  local value = json.decode(text)
+  if kind ~= JSON and kind ~= OBJECT then return nil, 0 end
+  local value = (kind == JSON and json.decode or decode_object)(text)
   return value, estimate(value, {}, 1)
 end
 

@@ -143,7 +143,7 @@ function Collector:finish(reply, began, estimate, input)
   if self.first then
     reply.ttft = self.first - began
     local span = self.last - self.first
-    if span > 0 then reply.tokens_per_second = (reply.usage.output_tokens - 1) / span end
+    if span > 0 then reply.tokens_per_second = ((reply.usage.output_tokens or output) - 1) / span end
   end
   return reply
 end

@@ -1,5 +1,7 @@
 --- Answers in OpenAI's form, read. Nothing here waits.
+local cached = require "neap.cache.values"
 local error_class = require "neap.error"
+local header_lists = require "neap.http.headers"
 local json = require "neap.json"
 local outcome = require "neap.policy.outcome"
 
@@ -7,10 +9,10 @@ local M = {}
 
 local null = json.null
 
----@class neap.llm.Usage tokens, as the provider counted them
----@field input_tokens integer
----@field output_tokens integer
----@field total_tokens integer
+---@class neap.llm.Usage tokens, as the provider counted them; nil: it said no such number
+---@field input_tokens? integer
+---@field output_tokens? integer
+---@field total_tokens? integer
 ---@field cached_tokens? integer of the input
 ---@field reasoning_tokens? integer of the output
 ---@field estimated? true neap counted: the provider did not say
@@ -32,7 +34,44 @@ local null = json.null
 ---@field sends integer?
 ---@field attempts integer
 ---@field spent? neap.policy.Spent with a policy
+---@field from_cache? "fresh"|"stale"|"shared" an answer to another call; see docs/api/cache.md
 ---@field raw? table the body, decoded
+local Reply = { cache_name = "neap.llm.reply" }
+cached.classes[Reply.cache_name] = Reply
+
+---@param fields table
+---@return neap.llm.Reply
+function M.new(fields)
+  return setmetatable(fields, Reply)
+end
+
+-- What is met twice (a message is in `choices`, and in `raw`) is one in the copy too.
+local function deep_copy(value, seen)
+  if type(value) ~= "table" then return value end
+  local copy = seen[value]
+  if copy then return copy end
+  copy = setmetatable({}, getmetatable(value))
+  seen[value] = copy
+  for key, inner in pairs(value) do copy[key] = deep_copy(inner, seen) end
+  return copy
+end
+
+--- What tells of the call rather than of the answer.
+local OF_A_CALL = { attempts = true, sends = true, spent = true, paced = true, from_cache = true }
+
+--- For neap.cache: a reply of its own for each caller.
+---@param reply neap.llm.Reply
+---@param from? "fresh"|"stale"|"shared" nil: the copy that is kept
+---@return neap.llm.Reply
+function Reply.cache_copy(reply, from)
+  local copy, seen, flat = M.new { attempts = 0, sends = 0, from_cache = from }, {}, {}
+  for name, value in pairs(reply) do
+    if not OF_A_CALL[name] and name ~= "headers" then copy[name] = deep_copy(value, seen) end
+  end
+  for name, value in pairs(reply.headers or {}) do flat[#flat + 1], flat[#flat + 2] = name, value end
+  copy.headers = header_lists.view(flat)
+  return copy
+end
 
 local function known(value)
   if value == null then return nil end
@@ -44,18 +83,33 @@ local function field(value, name)
   return type(value) == "table" and known(value[name]) or nil
 end
 
---- The usage of a body or of a stream's chunk; nil when it has none.
+local MAX_TOKENS = 1e9
+
+-- A server may say anything: what is no number of tokens is left out.
+local function tokens_of(value)
+  if type(value) == "number" and value >= 0 and value <= MAX_TOKENS and value % 1 == 0 then return value end
+end
+
+--- The usage of a body or of a stream's chunk; nil when it has none. A total that
+--- is not said is the sum, and a side that is not said the difference.
 ---@param body table
+---@param output_unsaid? integer
 ---@return neap.llm.Usage?
-function M.usage(body)
-  local usage = field(body, "usage")
-  if type(usage) ~= "table" then return nil end
-  local input = field(usage, "prompt_tokens") or field(usage, "input_tokens") or 0
-  local output = field(usage, "completion_tokens") or field(usage, "output_tokens") or 0
+function M.usage(body, output_unsaid)
+  local said = field(body, "usage")
+  if type(said) ~= "table" then return nil end
+  local said_input = field(said, "prompt_tokens") or field(said, "input_tokens")
+  local said_output = field(said, "completion_tokens") or field(said, "output_tokens") or output_unsaid
+  local said_total = field(said, "total_tokens")
+  local input, output, total = tokens_of(said_input), tokens_of(said_output), tokens_of(said_total)
+  if said_total == nil and input and output then total = tokens_of(input + output) end
+  if said_output == nil and input and total then output = tokens_of(total - input) end
+  if said_input == nil and output and total then input = tokens_of(total - output) end
+  if not (input or output or total) then return nil end
   return {
-    input_tokens = input, output_tokens = output, total_tokens = field(usage, "total_tokens") or input + output,
-    cached_tokens = field(field(usage, "prompt_tokens_details"), "cached_tokens"),
-    reasoning_tokens = field(field(usage, "completion_tokens_details"), "reasoning_tokens"),
+    input_tokens = input, output_tokens = output, total_tokens = total,
+    cached_tokens = tokens_of(field(field(said, "prompt_tokens_details"), "cached_tokens")),
+    reasoning_tokens = tokens_of(field(field(said, "completion_tokens_details"), "reasoning_tokens")),
   }
 end
 
@@ -143,10 +197,11 @@ end
 -- Answers
 -- ---------------------------------------------------------------------------
 
-local function base_reply(res, body)
-  return {
+-- `output`: tokens of it where the body does not say.
+local function base_reply(res, body, output)
+  return M.new {
     status = res.status, headers = res.headers, sends = res.sends, attempts = 1, raw = body,
-    usage = M.usage(body), model = field(body, "model"), id = field(body, "id"),
+    usage = M.usage(body, output), model = field(body, "model"), id = field(body, "id"),
   }
 end
 
@@ -200,7 +255,7 @@ function read.embed(res, body, inputs)
     vectors[index + 1], found = vector, found + 1
   end
   if found ~= inputs then return nil, malformed(res, ("it has %d vectors for %d inputs"):format(found, inputs)) end
-  local reply = base_reply(res, body)
+  local reply = base_reply(res, body, 0)
   reply.vectors = vectors
   return reply
 end

@@ -1,4 +1,5 @@
 --- Requests in OpenAI's form, made from what the caller gave. Pure.
+local checks = require "neap.llm.checks"
 local error_class = require "neap.error"
 local options = require "neap.options"
 
@@ -44,6 +45,11 @@ local function check_shape(where, kind, request)
     options.fail(where .. ": 'stream' is not an option; use chat_stream, or 'on_delta'")
   end
   if request.on_delta and kind ~= "chat" then options.fail(where .. ": 'on_delta' is an option of chat") end
+  if request.timeout then checks.timeout(where, request.timeout) end
+end
+
+local function invalid(where, message)
+  return nil, error_class.new { kind = "invalid", sent = "no", message = where .. ": " .. message }
 end
 
 local function copy_of(request)
@@ -63,9 +69,14 @@ function M.check(where, kind, request)
   check_shape(where, kind, request)
   local list = request[NEEDED[kind]]
   if type(list) == "table" and #list == 0 then
-    return nil, error_class.new { kind = "invalid", sent = "no",
-      message = ("%s: '%s' must not be empty"):format(where, NEEDED[kind]) }
+    return invalid(where, ("'%s' must not be empty"):format(NEEDED[kind]))
   end
+  local problem, from_data = checks.headers(request.headers)
+  if not problem and checks.is_broken(request.idempotency_key) then
+    problem, from_data = "'idempotency_key' " .. checks.BROKEN, true
+  end
+  if problem and not from_data then options.fail(where .. ": " .. problem) end
+  if problem then return invalid(where, problem) end
   if kind == "chat" and request.prompt then
     request = copy_of(request)
     request.messages, request.prompt = { { role = "user", content = request.prompt } }, nil
@@ -97,6 +108,14 @@ end
 function M.inputs(request)
   local input = request.input
   return type(input) == "table" and type(input[1]) ~= "number" and #input or 1
+end
+
+--- How many answers are asked for.
+---@param request table
+---@return number at least 1
+function M.choices(request)
+  local n = request.n
+  return type(n) == "number" and n >= 1 and n or 1
 end
 
 --- Tokens that the answer may take, where the request says so.

@@ -30,6 +30,9 @@ local END_SECONDS = 0.5
 local Stream = {}
 Stream.__index = Stream
 
+--- For neap.cache: a stream is for one, and nothing of it is kept.
+function Stream.cache_copy() end
+
 --- A stream of the response `res`, whose head has come with status 200.
 ---@param res neap.http.Response
 ---@param fields {began: number, input: integer, secrets: string[], endpoint: string?, on_end: function?}
@@ -156,7 +159,7 @@ function Stream:result()
     text, err = select(1, self:read()), self.err
   until not text
   if err then return nil, err end
-  local reply = self.collector:finish({
+  local reply = self.collector:finish(reply_module.new {
     status = self.status, headers = self.headers, sends = self.sends, endpoint = self.endpoint,
     attempts = self.attempts or 1, spent = self.spent,
   }, self.began, tokens.estimate, self.input)
