@@ -188,6 +188,12 @@ describe("neap.policy", function()
       assert.matches("needs a list", message_of(neap.policy, 7))
     end)
 
+    it("a rate limiter that is there twice", function()
+      local limiter = neap.rate_limiter { rate = 5 }
+      assert.matches("the rate limiter of 'pace' is there twice: it would charge each send twice",
+        message_of(neap.policy, { limiter, neap.retry(), neap.pace { limiter = limiter } }))
+    end)
+
     it("a policy that is there twice, also through a pipeline", function()
       local retry = neap.retry { name = "mine" }
       assert.matches("'mine' is there twice", message_of(neap.policy, { retry, neap.policy { retry } }))
@@ -251,6 +257,11 @@ describe("neap.policy", function()
     it("about what holds a permit for nothing", function()
       local said = warnings_of { neap.bulkhead { limit = 1 }, neap.cache { ttl = 1 } }
       assert.matches("the cache stands inside the bulkhead", said[1])
+    end)
+
+    it("of a retry that an endpoint has of its own", function()
+      local router = neap.router { endpoints = { { name = "a", policy = neap.retry {} } } }
+      assert.matches("stands outside the retry", table.concat(warnings_of { neap.throttle {}, router }, "\n"))
     end)
 
     it("about nothing in the recommended order", function()

@@ -80,12 +80,15 @@ local function attempt_until(deadline, call, next, ...)
   return results
 end
 
+local LONGEST_WAIT = 1e6 -- seconds, as in the schema: of a backoff that a function says
+
 local function bounded_backoff(opts, attempt, err, previous)
   local backoff = opts.backoff
   if type(backoff) == "table" then return backoff_rules.wait(backoff, attempt, random, previous) end
   local wait = backoff(attempt, err)
-  if type(wait) ~= "number" or not (wait >= 0 and wait < math.huge) then
-    error("neap.retry: option 'backoff' must return seconds of at least 0, got " .. tostring(wait), 0)
+  if type(wait) ~= "number" or not (wait >= 0 and wait <= LONGEST_WAIT) then
+    error(("neap.retry: option 'backoff' must return seconds from 0 to %d, got %s"):format(LONGEST_WAIT,
+      tostring(wait)), 0)
   end
   return wait
 end

@@ -1,19 +1,33 @@
 --- Which orders of policies make sense. Pure.
 local M = {}
 
-local function positions(layers)
-  local at = {}
+local function nested_layers(one)
+  local list = {}
+  for _, inner in ipairs(one.nested and one:nested() or {}) do
+    for _, found in ipairs(inner.layers or { inner }) do list[#list + 1] = found end
+  end
+  return list
+end
+
+-- What stands in an endpoint's policy stands where its router does.
+local function note_positions(at, layers, index)
   for i, one in ipairs(layers) do
-    if not at[one.kind] then at[one.kind] = i end
+    if not at[one.kind] then at[one.kind] = index or i end
+    note_positions(at, nested_layers(one), index or i)
   end
   return at
 end
 
---- Every layer on a way through the pipeline, nested policies included.
+--- A layer, or a rate limiter, that is twice on a way through the pipeline, nested
+--- policies included.
 local function find_twice(layers, path)
   for _, one in ipairs(layers) do
-    if path[one] then return one end
-    path[one] = true
+    if path[one] then return ("the policy '%s' is there twice: it would wait for itself"):format(tostring(one)) end
+    local limiter = one.kind == "pace" and one.limiter
+    if limiter and path[limiter] then
+      return ("the rate limiter of '%s' is there twice: it would charge each send twice"):format(tostring(one))
+    end
+    path[one], path[limiter or one] = true, true
     for _, inner in ipairs(one.nested and one:nested() or {}) do
       local copy = {}
       for seen in pairs(path) do copy[seen] = true end
@@ -55,13 +69,12 @@ local INSIDE_OUT = {
 function M.check(layers)
   local twice = find_twice(layers, {})
   if twice then
-    return ("the policy '%s' is there twice: it would wait for itself; make a second one, or leave it out")
-      :format(tostring(twice)), {}
+    return twice .. "; make a second one, or leave it out", {}
   end
   if count(layers, "retry") > 1 then
     return "two retry loops multiply attempts; keep one", {}
   end
-  local at, warnings = positions(layers), {}
+  local at, warnings = note_positions({}, layers), {}
   for _, rule in ipairs(PACED) do
     local kind, title, effect = rule[1], rule[2], rule[3]
     for _, source in ipairs(rule[4]) do
