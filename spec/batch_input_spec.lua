@@ -79,7 +79,7 @@ describe("neap batch, given bad input #real,", function()
     refused("names no server", { "-i", input, "-o", out, "--base-url", "http://" })
     refused("names no server", { "-i", input, "-o", out, "--base-url", "http:///v1" })
     refused("no query", { "-i", input, "-o", out, "--base-url", "http://h/v1?x=1" })
-    refused("", { "-i", input, "-o", out, "--base-url", "http://127.0.0.1:99999" })
+    refused("a port is 1 to 65535", { "-i", input, "-o", out, "--base-url", "http://127.0.0.1:99999" })
     assert.is_nil(tmp.read(out))
   end)
 
@@ -88,6 +88,11 @@ describe("neap batch, given bad input #real,", function()
       local line = refused("'%-%-header' needs 'Name: value'", with("--header", text))
       assert.is_nil(line:find("secret", 1, true))
     end
+  end)
+
+  it("refuses headers that say how long a body is", function()
+    refused("neap sets 'Content%-Length' itself", with("--header", "Content-Length: 5"))
+    refused("neap sets 'transfer%-encoding' itself", with("--header", "transfer-encoding: chunked"))
   end)
 
   it("refuses an API key that is not there or has a line end", function()

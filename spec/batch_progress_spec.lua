@@ -5,7 +5,7 @@ local summary = require "neap.batch.summary"
 
 local function stats_of(fields)
   local stats = { started = neap.now(), taken = 0, done = 0, ok = 0, failed = 0, bad = 0, retries = 0, in_flight = 0,
-    waiting = 0, bytes = 0, statuses = {}, errors = {}, latency = histogram.new() }
+    waiting = 0, bytes = 0, statuses = {}, errors = {}, samples = {}, latency = histogram.new() }
   for key, value in pairs(fields or {}) do stats[key] = value end
   return stats
 end
@@ -133,14 +133,17 @@ end)
 describe("the batch's summary", function()
   it("says count, time, rate, outcomes, retries, statuses and latency", function()
     local stats = stats_of { done = 1000, ok = 994, failed = 6, bad = 1, retries = 41,
-      statuses = { [200] = 994, [503] = 2, [400] = 2 }, errors = { invalid = 1, timeout = 1 } }
+      statuses = { [200] = 994, [503] = 2, [400] = 2 }, errors = { invalid = 1, timeout = 2 },
+      samples = { invalid = "line 7 is\nno JSON", timeout = ("x"):rep(200) } }
     for i = 1, 100 do stats.latency:add(i / 100) end
     assert.equal(table.concat({
       "1,000 requests in 4.25 s, 235/s",
       "  ok        994",
       "  failed    6 (1 bad line)",
       "  retries   41",
-      "  statuses  200: 994   400: 2   503: 2   invalid: 1   timeout: 1",
+      "  statuses  200: 994   400: 2   503: 2   timeout: 2   invalid: 1",
+      "  timeout   " .. ("x"):rep(157) .. "...",
+      "  invalid   line 7 is no JSON",
       "  latency   p50 502 ms   p90 896 ms   p99 993 ms   max 1.00 s",
       "  results   out.jsonl",
     }, "\n"), (summary.text(stats, 4.25, "out.jsonl"):gsub("p%d+ [%d.]+ ms", function(text)

@@ -25,6 +25,7 @@ local M = {}
 ---@field bytes integer of the input, done
 ---@field statuses table<integer, integer> final answers by status
 ---@field errors table<string, integer> results without an answer by error kind
+---@field samples table<string, string> the first message of each of these kinds
 ---@field latency neap.Histogram seconds of every answer, one attempt each
 
 ---@class neap.batch.JobOptions
@@ -49,7 +50,7 @@ M.BACKOFF = { base = 0.5, factor = 2, max = 60, jitter = "full" }
 local function new_stats()
   return {
     started = core.now(), taken = 0, done = 0, ok = 0, failed = 0, bad = 0, retries = 0,
-    in_flight = 0, waiting = 0, bytes = 0, statuses = {}, errors = {}, latency = histogram.new(),
+    in_flight = 0, waiting = 0, bytes = 0, statuses = {}, errors = {}, samples = {}, latency = histogram.new(),
   }
 end
 
@@ -139,10 +140,11 @@ function Job:run_item(item)
     res, err = item.last.result, item.last.err
   end
   if res then return result.answer(item, res), res.status end
-  return result.failure(item, err.kind, err.message), err.kind
+  return result.failure(item, err.kind, err.message), err.kind, err.message
 end
 
-function Job:store(item, line, outcome)
+-- `message` says why there is no answer, unless that has been said.
+function Job:store(item, line, outcome, message)
   local stats = self.stats
   local ok, err = self.writer:append(line)
   stats.in_flight = stats.in_flight - 1
@@ -156,6 +158,7 @@ function Job:store(item, line, outcome)
     count(stats.statuses, outcome)
   else
     count(stats.errors, outcome)
+    stats.samples[outcome] = stats.samples[outcome] or message
   end
   if type(outcome) == "number" and outcome >= 200 and outcome < 300 then
     stats.ok = stats.ok + 1

@@ -5,6 +5,8 @@ local M = {}
 
 local thousands = progress.thousands
 
+local MESSAGE_MAX = 160 -- bytes of an error's message
+
 -- "2.14 s", "12:30 min", "3:05:00 h".
 local function elapsed_text(seconds)
   if seconds < 60 then return ("%.2f s"):format(seconds) end
@@ -32,6 +34,24 @@ local function counts_text(stats)
   end)
   for i, row in ipairs(rows) do rows[i] = row[1] .. ": " .. thousands(row[2]) end
   return table.concat(rows, "   ")
+end
+
+-- The most frequent ones first.
+local function kinds_of(counts)
+  local kinds = {}
+  for kind in pairs(counts) do kinds[#kinds + 1] = kind end
+  table.sort(kinds, function(a, b)
+    if counts[a] ~= counts[b] then return counts[a] > counts[b] end
+    return a < b
+  end)
+  return kinds
+end
+
+-- One line of it, so long that a terminal shows it.
+local function one_line(text)
+  text = text:gsub("%c+", " ")
+  if #text > MESSAGE_MAX then text = text:sub(1, MESSAGE_MAX - 3):gsub("[\128-\255]*$", "") .. "..." end
+  return text
 end
 
 local function latency_text(latency)
@@ -62,6 +82,10 @@ function M.text(stats, seconds, output)
     .. (stats.bad > 0 and (" (%s bad line%s)"):format(thousands(stats.bad), stats.bad == 1 and "" or "s") or ""))
   row("retries", thousands(stats.retries))
   if stats.done > 0 then row("statuses", counts_text(stats)) end
+  for _, kind in ipairs(kinds_of(stats.errors)) do
+    local sample = stats.samples[kind]
+    if sample then row(kind, one_line(sample)) end
+  end
   if stats.latency.count > 0 then row("latency", latency_text(stats.latency)) end
   if stats.in_flight > 0 then row("cut off", thousands(stats.in_flight) .. " in flight, without a result") end
   row("results", output == "-" and "on standard output" or output)

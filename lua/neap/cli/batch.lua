@@ -54,6 +54,8 @@ local function api_key(name)
   return key
 end
 
+local SET_BY_US = { ["content-length"] = true, ["transfer-encoding"] = true }
+
 --- The headers of every request; nil, message when one is malformed.
 ---@param list string[] "Name: value"
 ---@param key_name? string environment variable of the API key
@@ -66,6 +68,9 @@ function M.headers(list, key_name)
     -- The text itself stays out of the message: it may be a secret.
     if not name then return nil, "option '--header' needs 'Name: value'" end
     if value:find "%c" then return nil, ("option '--header': '%s' has a control character"):format(name) end
+    if SET_BY_US[name:lower()] then
+      return nil, ("option '--header': neap sets '%s' itself, for each request's body"):format(name)
+    end
     if name:lower() == "content-type" then headers["Content-Type"] = nil end
     given[name:lower()] = true
     headers[name] = value
@@ -91,7 +96,7 @@ function M.base_url(url)
   end
   if not rest:find "^[^/?#]" or rest:find "[%s%c]" then return nil, "--base-url names no server" end
   if rest:find "[?#]" then return nil, "--base-url must have no query and no fragment" end
-  if not core.url_origin(url) then return nil, "--base-url is no valid address" end
+  if not core.url_origin(url) then return nil, "--base-url is no valid address (a port is 1 to 65535)" end
   return (url:gsub("/+$", ""))
 end
 
