@@ -27,9 +27,9 @@ local function accepted_of(option)
     return table.concat(parts, ", ")
   end
   parts[1] = (option.type:gsub("|", " or "))
-  if option.above then parts[#parts + 1] = ("above %g"):format(option.above) end
-  if option.min then parts[#parts + 1] = ("at least %g"):format(option.min) end
-  if option.max then parts[#parts + 1] = ("at most %g"):format(option.max) end
+  if option.above then parts[#parts + 1] = ("above %.10g"):format(option.above) end
+  if option.min then parts[#parts + 1] = ("at least %.10g"):format(option.min) end
+  if option.max then parts[#parts + 1] = ("at most %.10g"):format(option.max) end
   if option.infinite then parts[#parts + 1] = "or `math.huge`" end
   return table.concat(parts, ", ")
 end

@@ -380,7 +380,48 @@ describe("misuse of a rate limiter raises", function()
     assert.matches("name the amounts", tostring(err), 1, true)
     assert.has_error(function() limiter:acquire({}, -1) end)
     assert.has_error(function() limiter:acquire():settle() end)
+    assert.has_error(function() limiter:observe({ ["x-ratelimit-remaining"] = "1" }, 5) end)
     assert.has_error(function() limiter:acquire({ tokens = 1 }):settle { tokens = -1 } end)
     assert.has_error(function() limiter:available() end)
+  end)
+
+  it("at the script's line, with the method's name and what is accepted", function()
+    local limiter = neap.rate_limiter { requests_per_minute = 60 }
+    local function refused(text, fn)
+      local ok, err = pcall(fn)
+      assert.is_false(ok)
+      assert.matches("^%S*rate_limiter_spec%.lua:%d+: ", err)
+      assert.matches(text, err, 1, true)
+      assert.is_nil(err:find("neap/", 1, true), err)
+    end
+    refused("'rate_limiter:acquire' (unknown amount 'token' (requests,", function() limiter:acquire { token = 5 } end)
+    refused("#1 to 'rate_limiter:acquire' (the amount must be", function() return limiter:acquire(-1) end)
+    refused("'rate_limiter:acquire' (number or table expected, got string)", function() limiter:acquire "x" end)
+    refused("#2 to 'rate_limiter:acquire' (timeout must be", function() limiter:acquire(1, -1) end)
+    refused("'lease:settle' (unknown amount 'request'", function() limiter:acquire():settle { request = 1 } end)
+    refused("'rate_limiter:eta' (a task expected, got number)", function() return limiter:eta(5) end)
+    refused("'rate_limiter:available' (must be one of requests", function() limiter:available "x" end)
+    refused("rate_limiter:observe: headers must be a table, got string", function() limiter:observe "x" end)
+    refused("a neap.rate_limiter expected", function() limiter.acquire { tokens = 1 } end)
+    refused("neap.rate_limiter: needs 'rate'", function() return neap.rate_limiter {} end)
+  end)
+
+  it("for numbers beyond what it counts to, naming the option and its bound", function()
+    for option, bound in pairs { rate = 1e9, per = 366 * 86400, requests_per_minute = 1e9, tokens_burst = 1e12,
+      max_waiting = 2 ^ 31 - 1 } do
+      for _, value in ipairs { math.huge, 1e300 } do
+        local ok, err = pcall(neap.rate_limiter, { [option] = value, learn = "replace" })
+        assert.is_false(ok)
+        if option ~= "max_waiting" or value ~= math.huge then
+          assert.matches(("option '%s' must be at most %s, got "):format(option, bound), err, 1, true)
+        end
+      end
+    end
+    for option, bound in pairs { rate = "1e-06", per = "1e-09", requests_per_minute = "1e-06" } do
+      local _, err = pcall(neap.rate_limiter, { [option] = 1e-300, learn = "replace" })
+      assert.matches(("option '%s' must be at least %s, got 1e-300"):format(option, bound), err, 1, true)
+    end
+    assert.is_truthy(neap.rate_limiter { rate = 1e9, per = 1e-9 })
+    assert.is_truthy(neap.rate_limiter { rate = 1e-6, per = 366 * 86400, burst = 1e12, max_waiting = 2 ^ 31 - 1 })
   end)
 end)

@@ -369,12 +369,31 @@ describe("misuse of a semaphore raises", function()
   end)
 
   it("for a limit that is no whole number and for unknown options", function()
-    for _, limit in ipairs { -1, 1.5, "1", 0 / 0 } do
+    for _, limit in ipairs { -1, 1.5, "1", 0 / 0, 2 ^ 31, 1e300, math.huge } do
       assert.has_error(function() neap.semaphore(limit) end)
     end
     assert.has_error(function() neap.semaphore() end)
     local _, err = pcall(neap.semaphore, 1, { max_wating = 1 })
     assert.matches("did you mean 'max_waiting'", err, 1, true)
+    _, err = pcall(neap.semaphore, 1, { max_waiting = 1e300 })
+    assert.matches("option 'max_waiting' must be at most 2147483647", err, 1, true)
+  end)
+
+  it("at the script's line, with the method's name", function()
+    for text, fn in pairs {
+      ["'semaphore:acquire' (number expected, got string)"] = function() return sem:acquire "x" end,
+      ["#2 to 'semaphore:acquire' (timeout must be 0"] = function() sem:acquire(1, -1) end,
+      ["'semaphore:set_limit' (must be a whole number from 0 to 2147483647)"] = function() sem:set_limit(1e300) end,
+      ["semaphore:release: release of 1 permits"] = function() return sem:release() end,
+      ["a neap.semaphore expected"] = function() sem.acquire() end,
+      ["neap.semaphore: the limit must be a whole number from 0"] = function() return neap.semaphore(-1) end,
+      ["'neap.sleep' (number expected, got string)"] = function() return neap.sleep "x" end,
+    } do
+      local _, err = pcall(fn)
+      assert.matches("^%S*semaphore_spec%.lua:%d+: ", err)
+      assert.matches(text, err, 1, true)
+    end
+    assert_idle(sem, 2)
   end)
 
   it("for a wait outside a task's reach", function()

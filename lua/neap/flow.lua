@@ -21,8 +21,8 @@ local note_traceback = core.note_traceback
 ---@param opts? {max_waiting: integer} acquire fails with kind "queue_full" beyond it
 ---@return neap.semaphore
 function M.semaphore(limit, opts)
-  if type(limit) ~= "number" or limit < 0 or limit % 1 ~= 0 then
-    options.fail("neap.semaphore: the limit must be a whole number of at least 0, got " .. tostring(limit))
+  if type(limit) ~= "number" or not (limit >= 0 and limit < 2 ^ 31) or limit % 1 ~= 0 then
+    options.fail("neap.semaphore: the limit must be a whole number from 0 to 2147483647, got " .. tostring(limit))
   end
   return core.semaphore(limit, schema.check("semaphore", opts).max_waiting)
 end

@@ -195,18 +195,27 @@ local function fold(headers)
   return folded, useful
 end
 
--- Limits of requests a day look like those of requests a minute, but for the
--- time that they take to refill ("limit 10000, remaining 9999, reset 8.64s").
-local PERIODS = { MINUTE, HOUR, DAY }
+--- Seconds in which a whole limit refills that refills steadily and is full at
+--- `reset`; nil when too little is said. It may be less than what the server's
+--- takes, by one part in as many units as are missing: those left are rounded down.
+---@param said {limit: number?, remaining: number?, reset: number?}
+---@return number? seconds
+function M.fills_in(said)
+  local limit, remaining, reset = said.limit, said.remaining, said.reset
+  if limit and remaining and reset and remaining < limit then return reset * limit / (limit - remaining) end
+end
 
---- The period of a limit that refills steadily and is full at `reset`.
-local function period_of(limit, remaining, reset)
-  if not limit or not remaining or not reset or remaining >= limit then return nil end
-  local period = reset * limit / (limit - remaining)
-  for _, usual in ipairs(PERIODS) do
-    if period <= 1.5 * usual then return usual end
-  end
-  return DAY
+--- The period that such a limit of requests is meant for: a day's looks like a
+--- minute's, but for how long it refills ("limit 10000, remaining 9999, reset
+--- 8.64s"). What can be neither a minute, an hour nor a day is itself.
+local function period_of(said)
+  local least = M.fills_in(said)
+  if not least then return nil end
+  if least <= 1.5 * MINUTE then return MINUTE end
+  local missing = said.limit - said.remaining
+  local most = missing > 1 and least * missing / (missing - 1) or DAY
+  if least <= 1.1 * HOUR and most >= 0.9 * HOUR then return HOUR end
+  return most >= 0.9 * DAY and DAY or least
 end
 
 local function read_family(headers, names, now_wall)
@@ -218,12 +227,11 @@ local function read_family(headers, names, now_wall)
   local reset, format = delay_of(headers[names.reset], headers, now_wall)
   if not (limit or remaining or reset) then return nil end
   limit = positive(limit)
-  if format == "duration" and names.dimension == "requests" then per = period_of(limit, remaining, reset) end
-  return {
-    limit = limit, remaining = remaining, reset = reset, per = positive(tonumber(per)),
-    -- Durations are OpenAI's and RFC 3339 is Anthropic's: token buckets.
-    steady = reset and (format == "duration" or format == "rfc3339") or nil,
-  }
+  -- Durations are OpenAI's and RFC 3339 is Anthropic's: token buckets.
+  local steady = reset and (format == "duration" or format == "rfc3339") or nil
+  local said = { limit = limit, remaining = remaining, reset = reset, per = positive(tonumber(per)), steady = steady }
+  if format == "duration" and names.dimension == "requests" then said.per = period_of(said) end
+  return said
 end
 
 --- The members of a structured field's list: names (or what stands there instead)

@@ -43,7 +43,14 @@ Lease.acquire = nil
 ---@type table<neap.rate_limiter, neap.rate_limiter.State>
 local states = setmetatable({}, { __mode = "k" })
 
+-- The largest bucket: one whose size nobody told.
+local BOTTOMLESS = 1e12
+
 local KINDS = { "requests", "tokens", "input_tokens", "output_tokens" }
+
+-- After this many seconds one request passes whatever a server said: its answer
+-- says it again (the IETF's RateLimit draft warns of absurd resets).
+local LONGEST_PAUSE = 600
 
 -- ---------------------------------------------------------------------------
 -- Options
@@ -53,7 +60,7 @@ local KINDS = { "requests", "tokens", "input_tokens", "output_tokens" }
 --- start; a single request may need all the tokens of a minute, and providers
 --- fill their own buckets to that brim.
 local function default_burst(kind, rate, per)
-  if kind == "requests" then return math.max(1, math.ceil(rate / per - 1e-9)) end
+  if kind == "requests" then return math.max(1, math.min(math.ceil(rate / per - 1e-9), BOTTOMLESS)) end
   return math.max(1, math.floor(rate))
 end
 
@@ -67,13 +74,25 @@ local function limit_of(opts, key, kind, rate, per)
   return { key = key, kind = kind, rate = rate, per = per, burst = burst or default_burst(kind, rate, per) }
 end
 
+local function refuse(message) options.fail("neap.rate_limiter: " .. message) end
+
+--- Rates are exact to six decimal places, periods to the nanosecond.
+local function at_least(opts, option, least)
+  local value = opts[option]
+  if value and value < least then
+    refuse(("option '%s' must be at least %g, got %g"):format(option, least, value))
+  end
+end
+
 --- The limits that checked options ask for. Raises where they do not fit together.
 local function limits_of(opts)
   local limits = {}
-  local function refuse(message) options.fail("neap.rate_limiter: " .. message) end
+  at_least(opts, "rate", 1e-6)
+  at_least(opts, "per", 1e-9)
   if opts.rate then limits[1] = limit_of(opts, "rate", "requests", opts.rate, opts.per or 1) end
   for _, kind in ipairs(KINDS) do
     local rate = opts[kind .. "_per_minute"]
+    at_least(opts, kind .. "_per_minute", 1e-6)
     if rate then
       limits[#limits + 1] = limit_of(opts, kind, kind, rate, 60)
     elseif opts[kind .. "_burst"] then
@@ -90,12 +109,11 @@ local function limits_of(opts)
   return limits
 end
 
---- Adds a limit and what may be learned of its kind. Raises when its numbers are
---- out of range.
+--- Adds a limit and what may be learned of its kind.
 local function add_limit(limiter, state, limit)
   state.numbers[limit.key] = raw.add(limiter, limit.kind, limit.rate, limit.per, limit.burst)
   state.limits[limit.key] = limit
-  if not state.kinds[limit.kind] then raw.add_learned(limiter, limit.kind) end
+  if not state.kinds[limit.kind] then raw.add_learned(limiter, limit.kind, LONGEST_PAUSE) end
   state.kinds[limit.kind] = true
 end
 
@@ -104,13 +122,10 @@ local function build(opts)
   local limiter = core.rate_limiter(opts.max_waiting)
   local state = { options = opts, limits = {}, numbers = {}, kinds = {}, learned = {} }
   local limits = limits_of(opts)
-  for _, limit in ipairs(limits) do
-    local ok, err = pcall(add_limit, limiter, state, limit)
-    if not ok then options.fail("neap.rate_limiter: " .. err) end
-  end
+  for _, limit in ipairs(limits) do add_limit(limiter, state, limit) end
   if #limits == 0 then
     for _, kind in ipairs(KINDS) do
-      raw.add_learned(limiter, kind)
+      raw.add_learned(limiter, kind, LONGEST_PAUSE)
       state.kinds[kind] = true
     end
   end
@@ -161,7 +176,7 @@ end
 -- ---------------------------------------------------------------------------
 
 function RateLimiter:acquire(amounts, timeout, front)
-  local lease, err = new_lease(self, amounts)
+  local lease, err = new_lease(self, amounts, timeout)
   if not lease then return nil, err end
   return wait_for_lease(lease, timeout, front)
 end
@@ -170,13 +185,10 @@ end
 -- What servers say
 -- ---------------------------------------------------------------------------
 
--- A longer pause than this is asked for again by the server's next answer (the
--- IETF's RateLimit draft warns of absurd resets).
-local LONGEST_PAUSE = 600
+-- Of what a server says: shorter ones are as good as none.
+local SHORTEST_PERIOD = 1e-6
 -- A rate of one in so many seconds is none, but for what comes back at the reset.
 local HARDLY_EVER = 3e7
--- A bucket whose size nobody told.
-local BOTTOMLESS = 1e12
 
 --- What a dimension's headers mean for its bucket: so many per so many seconds
 --- with a burst, and where all comes back at once, in how many seconds and how
@@ -186,7 +198,10 @@ local BOTTOMLESS = 1e12
 local function bucket_of(said, own)
   local limit, reset = said.limit, said.reset
   if limit and (said.steady or not reset) then
-    return limit, said.per or 60, math.max(1, math.floor(limit))
+    local per, fills_in = said.per or 60, said.steady and rate_headers.fills_in(said)
+    -- Whatever the period: it must be full by the reset (rounding errors aside).
+    if fills_in and fills_in < per * (1 - 1e-9) then per = math.max(fills_in, SHORTEST_PERIOD) end
+    return limit, per, math.max(1, math.floor(limit))
   elseif reset and (limit or said.remaining) then
     limit, reset = math.max(1, math.floor(limit or BOTTOMLESS)), math.min(reset, LONGEST_PAUSE)
     return 1, HARDLY_EVER, limit, reset, math.max(reset, math.min(said.per or 60, LONGEST_PAUSE))
@@ -201,22 +216,27 @@ local function own_limit(state, kind)
 end
 
 --- The server's limit takes the place of the configured one.
-local function replace(limiter, state, kind, limit, per)
+local function replace(limiter, state, kind, said, per)
   local own = own_limit(state, kind)
   if not own then return end
+  local limit = said.limit
+  per = math.min(per, limit * LONGEST_PAUSE)
+  if said.remaining == 0 and said.steady then per = math.min(per, rate_headers.fills_in(said) or per) end
   local opts = state.options
   local burst = opts[kind .. "_burst"] or kind == "requests" and opts.burst or default_burst(kind, limit, per)
   local new = { key = own.key, kind = kind, rate = limit, per = per, burst = burst }
   if pcall(raw.set, limiter, state.numbers[own.key], limit, per, burst) then state.limits[own.key] = new end
 end
 
---- A limit that the server told for the first time, or anew.
+--- A limit that the server told for the first time, or anew; periods that are
+--- made out from resets differ by little from one answer to the next.
 local function note_limit(limiter, state, kind, said)
   local per = said.per or (said.steady or not said.reset) and 60 or nil
   local before = state.learned[kind]
-  if not said.limit or not per or before and before.limit == said.limit and before.per == per then return end
+  if not said.limit or not per then return end
+  if before and before.limit == said.limit and math.abs(before.per - per) <= 0.25 * per then return end
   state.learned[kind] = { limit = said.limit, per = per }
-  if state.options.learn == "replace" then replace(limiter, state, kind, said.limit, per) end
+  if state.options.learn == "replace" then replace(limiter, state, kind, said, per) end
   emit(state, "limit", { reason = "the server's headers", dimension = kind, limit = said.limit, per = per,
     before = before and before.limit })
 end
@@ -235,10 +255,14 @@ local function learn(limiter, state, kind, said, lease)
   end
 end
 
-function RateLimiter:observe(headers, lease)
+function RateLimiter:observe(headers, lease, status)
   local state = states[self]
+  if type(headers) ~= "table" then
+    options.fail("rate_limiter:observe: headers must be a table, got " .. type(headers))
+  end
   local seen, wait = rate_headers.observe(headers, core.time())
-  if wait then pause(self, state, wait, "Retry-After") end
+  -- What was served was not refused: such a Retry-After is not about limits.
+  if wait and not (type(status) == "number" and status < 400) then pause(self, state, wait, "Retry-After") end
   if state.options.learn == "never" then return end
   -- A "unified" limit stands above all kinds, in no unit of ours.
   local unified = seen.unified

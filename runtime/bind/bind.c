@@ -120,26 +120,130 @@ void np_bind_version(lua_State *L, const char *library, const char *version) {
   lua_pop(L, 1);
 }
 
-/* -- Waiting -----------------------------------------------------------------
+/* -- Misuse ------------------------------------------------------------------
  */
 
-/* Raises message with the place of the code that called the waiting function:
- * level 1 is its wrapper. */
-static void misuse(lua_State *L, const char *message) {
-  luaL_where(L, 2);
-  lua_pushstring(L, message);
-  lua_concat(L, 2);
-  (void)lua_error(L);
+/* Whether a level of the stack is neap's, in C or in Lua. */
+static bool is_ours(const lua_Debug *ar) {
+  return *ar->what == 'C' || strcmp(ar->source, "=neap") == 0 ||
+         strncmp(ar->source, "@neap/", 6) == 0;
 }
+
+/* Pushes "file:line: " of the script, or nothing worth reading. */
+static void push_place(lua_State *L) {
+  lua_Debug ar;
+  for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    (void)lua_getinfo(L, "Sl", &ar);
+    if (is_ours(&ar)) continue;
+    (void)lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
+    return;
+  }
+  lua_pushliteral(L, "");
+}
+
+int np_misuse(lua_State *L, const char *fmt, ...) {
+  va_list ap;
+  luaL_checkstack(L, 4, NULL);
+  push_place(L);
+  va_start(ap, fmt);
+  (void)lua_pushvfstring(L, fmt, ap);
+  va_end(ap);
+  lua_concat(L, 2);
+  return lua_error(L);
+}
+
+/* The key of the function at the top in the table below it, or NULL. */
+static const char *key_of(lua_State *L) {
+  int function = lua_gettop(L), table = function - 1;
+  if (!lua_istable(L, table)) return NULL;
+  for (lua_pushnil(L); lua_next(L, table) != 0; lua_pop(L, 1)) {
+    if (!lua_rawequal(L, -1, function)) continue;
+    const char *key =
+        lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
+    lua_pop(L, 2);
+    return key;
+  }
+  return NULL;
+}
+
+/* The name of the class is at the top. */
+static void push_method_name(lua_State *L, const char *method) {
+  const char *class = lua_tostring(L, -1);
+  bool prefix = strncmp(class, "neap.", 5) == 0;
+  (void)lua_pushfstring(L, "%s:%s", class + (prefix ? 5 : 0), method);
+}
+
+/* The public name of the function that neap's innermost levels implement:
+ * pushes "semaphore:acquire" and returns true for a method of the object that
+ * is the first argument; else pushes "neap.sleep", or whatever name it has. */
+static bool push_public_name(lua_State *L) {
+  lua_Debug ar;
+  const char *name = "?", *key;
+  for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    (void)lua_getinfo(L, "Sn", &ar);
+    if (!is_ours(&ar)) break;
+    if (ar.name) name = ar.name;
+    if (luaL_getmetafield(L, 1, "__index")) {
+      (void)lua_getinfo(L, "f", &ar);
+      key = key_of(L);
+      if (key && luaL_getmetafield(L, 1, "__name")) {
+        push_method_name(L, key);
+        return true;
+      }
+      lua_pop(L, 2);
+    }
+    (void)lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_getfield(L, -1, "neap");
+    (void)lua_getinfo(L, "f", &ar);
+    key = key_of(L);
+    if (key) {
+      (void)lua_pushfstring(L, "neap.%s", key);
+      return false;
+    }
+    lua_pop(L, 3);
+  }
+  if (lua_type(L, 1) != LUA_TUSERDATA || !luaL_getmetafield(L, 1, "__name")) {
+    lua_pushstring(L, name);
+    return false;
+  }
+  push_method_name(L, name); /* a tail call has hidden it */
+  return true;
+}
+
+int np_arg_error(lua_State *L, int idx, const char *extra) {
+  luaL_checkstack(L, 12, NULL);
+  if (push_public_name(L)) idx--; /* the object itself does not count */
+  return np_misuse(L, "bad argument #%d to '%s' (%s)", idx, lua_tostring(L, -1),
+                   extra);
+}
+
+int np_type_error(lua_State *L, int idx, const char *expected) {
+  const char *got =
+      lua_type(L, idx) == LUA_TNONE ? "nothing" : luaL_typename(L, idx);
+  return np_arg_error(L, idx,
+                      lua_pushfstring(L, "%s expected, got %s", expected, got));
+}
+
+void *np_check_self(lua_State *L, const char *class) {
+  void *object = luaL_testudata(L, 1, class);
+  if (!object)
+    np_misuse(
+        L, "a %s expected before the method's name, got %s: call it with ':'",
+        class, lua_isnone(L, 1) ? "nothing" : luaL_typename(L, 1));
+  return object;
+}
+
+/* -- Waiting -----------------------------------------------------------------
+ */
 
 struct np_task *np_wait_begin(lua_State *L) {
   struct np_task *t = np_bind_rt(L)->sched.running;
   if (!t)
-    misuse(L, "cannot wait here: no task is running (in a callback, use "
-              "neap.spawn)");
+    np_misuse(L, "cannot wait here: no task is running (in a callback, use "
+                 "neap.spawn)");
   if (!lua_isyieldable(L))
-    misuse(L, "cannot wait here: inside table.sort, a string.gsub callback, "
-              "require or another C function");
+    np_misuse(L, "cannot wait here: inside table.sort, a string.gsub callback, "
+                 "require or another C function");
   if (np_task_checkpoint(t) != NP_OK) (void)np_raise_cancelled(L);
   return t;
 }
@@ -223,26 +327,30 @@ int np_fail_wait(lua_State *L, int status, const char *what) {
 /* -- Argument readers
  * ------------------------------------------------------------ */
 
+double np_check_any_number(lua_State *L, int idx) {
+  if (!lua_isnumber(L, idx)) np_type_error(L, idx, "number");
+  return lua_tonumber(L, idx);
+}
+
 uint64_t np_opt_timeout(lua_State *L, int idx) {
   if (lua_isnoneornil(L, idx)) return NP_FOREVER;
-  double s = luaL_checknumber(L, idx);
-  if (!(s >= 0)) luaL_argerror(L, idx, "timeout must be 0 or more seconds");
+  double s = np_check_any_number(L, idx);
+  if (!(s >= 0)) np_arg_error(L, idx, "timeout must be 0 or more seconds");
   return np_ns_of_seconds(s);
 }
 
 double np_check_number(lua_State *L, int idx, double min, double max) {
-  double v = luaL_checknumber(L, idx);
+  double v = np_check_any_number(L, idx);
   if (!isfinite(v) || v < min || v > max)
-    luaL_argerror(L, idx,
-                  lua_pushfstring(L, "must be from %f to %f", min, max));
+    np_arg_error(L, idx, lua_pushfstring(L, "must be from %f to %f", min, max));
   return v;
 }
 
 uint32_t np_check_count(lua_State *L, int idx, uint32_t min) {
-  double v = luaL_checknumber(L, idx);
-  if (!(v >= min && v <= UINT32_MAX) || v != floor(v))
-    luaL_argerror(
-        L, idx,
-        lua_pushfstring(L, "must be a whole number of at least %d", (int)min));
+  double v = np_check_any_number(L, idx);
+  if (!(v >= min && v <= INT32_MAX) || v != floor(v))
+    np_arg_error(L, idx,
+                 lua_pushfstring(L, "must be a whole number from %d to %d",
+                                 (int)min, INT32_MAX));
   return (uint32_t)v;
 }

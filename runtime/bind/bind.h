@@ -89,10 +89,23 @@ int np_fail(lua_State *L, int code, const char *phase, const char *fmt, ...)
 /* Pushes nil and an error for a failed wait ("semaphore: timed out"). */
 int np_fail_wait(lua_State *L, int status, const char *what);
 
-/* -- Argument readers: misuse raises at the caller ------------------------ */
+/* -- Misuse: raised with the script's line and the public name ------------- */
+
+/* Raises the message at the innermost line outside neap's own code. */
+int np_misuse(lua_State *L, const char *fmt, ...);
+/* The same for the argument at idx of the running function. */
+int np_arg_error(lua_State *L, int idx, const char *extra);
+/* Another type was expected there. */
+int np_type_error(lua_State *L, int idx, const char *expected);
+/* The object of the class that a method is called on. */
+void *np_check_self(lua_State *L, const char *class);
+
+/* -- Argument readers ------------------------------------------------------ */
 
 /* Optional timeout in seconds at idx: nil is NP_FOREVER, else ns (0 tries). */
 uint64_t np_opt_timeout(lua_State *L, int idx);
+/* A number, as luaL_checknumber. */
+double np_check_any_number(lua_State *L, int idx);
 /* A number that is finite and within [min, max], else an argument error. */
 double np_check_number(lua_State *L, int idx, double min, double max);
 uint32_t np_check_count(lua_State *L, int idx, uint32_t min);

@@ -7,7 +7,7 @@
 static const char class[] = "neap.event";
 
 static struct np_event *check_event(lua_State *L) {
-  return luaL_checkudata(L, 1, class);
+  return np_check_self(L, class);
 }
 
 /* core.event() -> event, not set */

@@ -38,11 +38,11 @@ struct lease {
 };
 
 static struct limiter *check_limiter(lua_State *L) {
-  return luaL_checkudata(L, 1, class);
+  return np_check_self(L, class);
 }
 
 static struct lease *check_lease(lua_State *L) {
-  return luaL_checkudata(L, 1, lease_class);
+  return np_check_self(L, lease_class);
 }
 
 static struct limiter *limiter_of(const struct lease *lease) {
@@ -62,8 +62,8 @@ static enum kind only_kind(const struct limiter *l) {
 static double check_units(lua_State *L, int value, int arg, const char *name) {
   double units = lua_tonumber(L, value);
   if (lua_type(L, value) != LUA_TNUMBER || !(units >= 0) || isinf(units))
-    luaL_argerror(
-        L, arg, lua_pushfstring(L, "%s must be a number of at least 0", name));
+    np_arg_error(L, arg,
+                 lua_pushfstring(L, "%s must be a number of at least 0", name));
   return ceil(units);
 }
 
@@ -73,11 +73,11 @@ static void read_table(lua_State *L, int arg, struct amounts *a) {
     int kind = 0;
     while (kind < KINDS && strcmp(key, kind_names[kind]) != 0) kind++;
     if (kind == KINDS)
-      luaL_argerror(L, arg,
-                    lua_pushfstring(L,
-                                    "unknown amount '%s' (requests, tokens, "
-                                    "input_tokens, output_tokens)",
-                                    key));
+      np_arg_error(L, arg,
+                   lua_pushfstring(L,
+                                   "unknown amount '%s' (requests, tokens, "
+                                   "input_tokens, output_tokens)",
+                                   key));
     a->of[kind] = check_units(L, lua_gettop(L), arg, key);
   }
 }
@@ -91,11 +91,11 @@ static void read_amounts(lua_State *L, int arg, const struct limiter *l,
     read_table(L, arg, a);
     return;
   }
-  if (lua_type(L, arg) != LUA_TNUMBER) luaL_typerror(L, arg, "number or table");
+  if (lua_type(L, arg) != LUA_TNUMBER) np_type_error(L, arg, "number or table");
   if (l->kind_count > 1)
-    luaL_argerror(L, arg,
-                  "this limiter limits several kinds: name the amounts, as in "
-                  "{requests=1, tokens=500}");
+    np_arg_error(L, arg,
+                 "this limiter limits several kinds: name the amounts, as in "
+                 "{requests=1, tokens=500}");
   a->of[only_kind(l)] = check_units(L, arg, arg, "the amount");
 }
 
@@ -119,7 +119,14 @@ static void spread(const struct lease *lease,
 
 static enum kind check_kind(lua_State *L, int arg, const struct limiter *l) {
   if (lua_isnoneornil(L, arg) && l->kind_count <= 1) return only_kind(l);
-  return (enum kind)luaL_checkoption(L, arg, NULL, kind_names);
+  const char *name =
+      lua_type(L, arg) == LUA_TSTRING ? lua_tostring(L, arg) : "";
+  int kind = 0;
+  while (kind < KINDS && strcmp(name, kind_names[kind]) != 0) kind++;
+  if (kind == KINDS)
+    np_arg_error(
+        L, arg, "must be one of requests, tokens, input_tokens, output_tokens");
+  return (enum kind)kind;
 }
 
 /* -- Limiters -------------------------------------------------------------- */
@@ -176,11 +183,12 @@ static int l_set(lua_State *L) {
   return rc < 0 ? out_of_range(L, l->kind_of[rate]) : 0;
 }
 
-/* limiter:add_learned(kind) */
+/* limiter:add_learned(kind, longest_wait_s) */
 static int l_add_learned(lua_State *L) {
   struct limiter *l = check_limiter(L);
   int kind = luaL_checkoption(L, 2, NULL, kind_names);
-  int rate = l->learned[kind] ? -1 : np_limiter_add_learned(&l->l);
+  uint64_t longest_ns = np_ns_of_seconds(np_check_number(L, 3, 0, 3e7));
+  int rate = l->learned[kind] ? -1 : np_limiter_add_learned(&l->l, longest_ns);
   if (rate < 0) return luaL_error(L, "too many rates");
   l->kind_of[rate] = (uint8_t)kind;
   l->learned[kind] = rate + 1;
@@ -190,9 +198,9 @@ static int l_add_learned(lua_State *L) {
 static const struct np_lease *opt_lease(lua_State *L, int arg,
                                         const struct limiter *l) {
   if (lua_isnoneornil(L, arg)) return NULL;
-  struct lease *lease = luaL_checkudata(L, arg, lease_class);
-  luaL_argcheck(L, lease->l.limiter == &l->l && lease->l.granted, arg,
-                "not a lease of this limiter");
+  struct lease *lease = luaL_testudata(L, arg, lease_class);
+  if (!lease || lease->l.limiter != &l->l || !lease->l.granted)
+    np_misuse(L, "rate_limiter:observe: not a lease of this limiter");
   return &lease->l;
 }
 
@@ -254,11 +262,13 @@ static int above_burst(lua_State *L, const struct limiter *l, uint32_t rate,
                  kind_names[l->kind_of[rate]], (double)l->l.rates[rate].burst);
 }
 
-/* limiter:lease(amounts?) -> lease, not granted | nil, err */
+/* limiter:lease(amounts?, timeout?) -> lease, not granted | nil, err; acquire's
+ * arguments are checked here, where it is on the stack */
 static int l_lease(lua_State *L) {
   struct limiter *l = check_limiter(L);
   struct amounts named;
   read_amounts(L, 2, l, &named);
+  (void)np_opt_timeout(L, 3);
   struct lease *lease = np_bind_new(L, lease_class, sizeof *lease);
   lua_getfenv(L, 1);
   (void)lua_setfenv(L, -2); /* a userdata always takes one */
@@ -295,7 +305,10 @@ static int l_waiting(lua_State *L) {
 static int l_eta(lua_State *L) {
   struct limiter *l = check_limiter(L);
   const struct np_task *t = NULL;
-  if (!lua_isnoneornil(L, 2)) t = luaL_checkudata(L, 2, "neap.task");
+  if (!lua_isnoneornil(L, 2)) {
+    t = luaL_testudata(L, 2, "neap.task");
+    if (!t) np_type_error(L, 2, "a task");
+  }
   uint64_t eta_ns = np_limiter_eta(&l->l, t);
   if (eta_ns == NP_FOREVER) return 0;
   lua_pushnumber(L, (double)eta_ns / 1e9);
@@ -350,7 +363,7 @@ static int l_settle(lua_State *L) {
   struct lease *lease = check_lease(L);
   struct amounts named;
   uint64_t units[NP_LIMITER_RATES];
-  luaL_checkany(L, 2);
+  if (lua_isnoneornil(L, 2)) np_type_error(L, 2, "number or table");
   read_amounts(L, 2, limiter_of(lease), &named);
   merge(&lease->amounts, &named);
   spread(lease, units);

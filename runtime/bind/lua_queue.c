@@ -13,7 +13,7 @@ struct queue {
 };
 
 static struct queue *check_queue(lua_State *L) {
-  return luaL_checkudata(L, 1, class);
+  return np_check_self(L, class);
 }
 
 /* core.queue(max?, by_priority, aging?) -> queue */
@@ -46,10 +46,10 @@ static void reap(lua_State *L, struct np_queue *q) {
 
 static double opt_priority(lua_State *L, int idx, const struct queue *q) {
   if (lua_isnoneornil(L, idx)) return 0;
-  double priority = luaL_checknumber(L, idx);
+  double priority = np_check_any_number(L, idx);
   if (!q->by_priority)
-    luaL_argerror(L, idx, "this queue has no priorities (priority=true)");
-  if (priority != priority) luaL_argerror(L, idx, "priority must not be NaN");
+    np_arg_error(L, idx, "this queue has no priorities (priority=true)");
+  if (priority != priority) np_arg_error(L, idx, "priority must not be NaN");
   return priority;
 }
 
@@ -64,7 +64,7 @@ static int push_put(lua_State *L, struct np_task *t, int status) {
 static int l_put(lua_State *L) {
   struct queue *q = check_queue(L);
   if (lua_isnoneornil(L, 2))
-    return luaL_argerror(L, 2, "a queue cannot hold nil");
+    return np_arg_error(L, 2, "a queue cannot hold nil");
   double priority = opt_priority(L, 3, q);
   uint64_t timeout_ns = np_opt_timeout(L, 4);
   struct np_task *t = np_wait_begin(L);
@@ -111,7 +111,8 @@ static int l_join(lua_State *L) {
 
 static int l_task_done(lua_State *L) {
   if (np_queue_task_done(&check_queue(L)->q) == NP_OK) return 0;
-  return luaL_error(L, "task_done() called more often than get()");
+  return np_misuse(L,
+                   "queue:task_done: task_done() called more often than get()");
 }
 
 static int l_close(lua_State *L) {

@@ -7,7 +7,7 @@
 static const char class[] = "neap.semaphore";
 
 static struct np_semaphore *check_semaphore(lua_State *L) {
-  return luaL_checkudata(L, 1, class);
+  return np_check_self(L, class);
 }
 
 static uint32_t opt_permits(lua_State *L, int idx) {
@@ -50,8 +50,9 @@ static int l_release(lua_State *L) {
   struct np_semaphore *s = check_semaphore(L);
   uint32_t n = opt_permits(L, 2);
   if (np_semaphore_release(s, n) == NP_OK) return 0;
-  return luaL_error(L, "release of %f permits, but only %f are held", (double)n,
-                    (double)s->held);
+  return np_misuse(
+      L, "semaphore:release: release of %f permits, but only %f are held",
+      (double)n, (double)s->held);
 }
 
 static int l_set_limit(lua_State *L) {

@@ -30,8 +30,8 @@ static int push_nothing(lua_State *L, struct np_task *t, int status) {
 
 /* core.sleep(seconds): 0 lets every other ready task run first. */
 static int l_sleep(lua_State *L) {
-  double s = luaL_checknumber(L, 1);
-  if (!(s >= 0)) return luaL_argerror(L, 1, "must be 0 or more seconds");
+  double s = np_check_any_number(L, 1);
+  if (!(s >= 0)) return np_arg_error(L, 1, "must be 0 or more seconds");
   struct np_task *t = np_wait_begin(L);
   uint64_t delay_ns = np_ns_of_seconds(s);
   np_token token =

@@ -195,8 +195,9 @@ int np_limiter_learn(struct np_limiter *l, uint32_t rate,
 void np_limiter_forget(struct np_limiter *l, uint32_t rate) {
   np_limiter_serve(l);
   changed(l);
-  uint64_t taken = l->rates[rate].taken;
-  l->rates[rate] = (struct np_limiter_rate){.learned = true, .taken = taken};
+  struct np_limiter_rate *r = &l->rates[rate];
+  *r = (struct np_limiter_rate){
+      .learned = true, .taken = r->taken, .longest_ns = r->longest_ns};
   np_limiter_serve(l);
 }
 
@@ -241,8 +242,9 @@ int np_limiter_add(struct np_limiter *l, double rate, uint64_t period_ns,
   return rc < 0 ? rc : (int)l->rate_count++;
 }
 
-int np_limiter_add_learned(struct np_limiter *l) {
+int np_limiter_add_learned(struct np_limiter *l, uint64_t longest_ns) {
   if (l->rate_count == NP_LIMITER_RATES) return NP_E_INVALID;
   l->rates[l->rate_count].learned = true;
+  l->rates[l->rate_count].longest_ns = longest_ns;
   return (int)l->rate_count++;
 }

@@ -49,9 +49,9 @@ void np_limiter_fini(struct np_limiter *l);
  * limiter has NP_LIMITER_RATES. Before the first acquire that counts. */
 int np_limiter_add(struct np_limiter *l, double rate, uint64_t period_ns,
                    uint64_t burst);
-/* Adds a rate that is learned and lets everything pass until then. Returns as
- * np_limiter_add. */
-int np_limiter_add_learned(struct np_limiter *l);
+/* Adds a rate that is learned and lets everything pass until then; nobody waits
+ * longer than longest_ns for it. Returns as np_limiter_add. */
+int np_limiter_add_learned(struct np_limiter *l, uint64_t longest_ns);
 /* Changes a configured rate; the level and debt stay. Who waits for more than
  * the new burst is woken with NP_E_INVALID. Returns as np_limiter_rate_set. */
 int np_limiter_set(struct np_limiter *l, uint32_t rate, double count,

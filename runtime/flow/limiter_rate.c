@@ -24,7 +24,10 @@ uint64_t np_limiter_rate_date(const struct np_limiter_rate *r, uint64_t units) {
   np_ticks full = r->tat + needed(r, units), date = 0;
   if (full > r->depth)
     date = (full - r->depth + r->ticks_per_ns - 1) / r->ticks_per_ns;
-  if (r->learned && date > r->full_ns) return r->full_ns;
+  if (r->learned) {
+    if (date > r->full_ns) date = r->full_ns;
+    if (date > r->last_ns + r->longest_ns) date = r->last_ns + r->longest_ns;
+  }
   return date >= NP_FOREVER ? NP_FOREVER : (uint64_t)date;
 }
 
@@ -111,6 +114,7 @@ void np_limiter_rate_charge(struct np_limiter_rate *r, uint64_t seq,
   r->taken += units;
   if (units == 0 || r->ticks_per_ns == 0) return;
   end_window(r, seq, date_ns);
+  if (date_ns > r->last_ns) r->last_ns = date_ns;
   np_ticks date = exact_date(r, date_ns, needed(r, units));
   note_dip(r, seq, r->tat > date ? r->tat - date : 0);
   r->tat = (r->tat > date ? r->tat : date) + units * r->unit;
@@ -168,6 +172,7 @@ int np_limiter_rate_learn(struct np_limiter_rate *r,
   int rc = np_limiter_rate_set(r, word->rate, word->period_ns, word->burst, seq,
                                now_ns);
   if (rc < 0) return rc;
+  r->last_ns = now_ns;
   r->full_ns = word->window_ns != 0 ? word->full_ns : NP_FOREVER;
   r->window_ns = word->window_ns;
   if (word->answers) {

@@ -36,10 +36,12 @@ struct np_limiter_rate {
   /* Learned rates only: */
   bool learned;
   uint64_t full_ns; /* the bucket is full at this instant; NP_FOREVER: never */
-  uint64_t window_ns; /* and then again every window_ns */
-  uint64_t taken;     /* units that were ever taken */
-  uint64_t based;     /* seq of the grant whose answer spoke last */
-  uint64_t heard_ns;  /* when the first word came */
+  uint64_t window_ns;  /* and then again every window_ns */
+  uint64_t taken;      /* units that were ever taken */
+  uint64_t based;      /* seq of the grant whose answer spoke last */
+  uint64_t heard_ns;   /* when the first word came */
+  uint64_t longest_ns; /* nobody waits longer than this for it */
+  uint64_t last_ns;    /* since the latest word or grant */
 };
 
 /* A server's word about one of its limits, and the grant that it answers. */
@@ -64,7 +66,8 @@ int np_limiter_rate_set(struct np_limiter_rate *r, double rate,
                         uint64_t now_ns);
 /* The first nanosecond at which units pass; 0 for "whenever". What is above the
  * burst passes a configured rate never (not asked here) and a learned one when
- * it is full. */
+ * it is full. A learned rate lets one request pass longest_ns after its latest
+ * word or grant, whatever is left: the answer tells more. */
 uint64_t np_limiter_rate_date(const struct np_limiter_rate *r, uint64_t units);
 /* Takes units at date_ns for grant or charge seq, even into debt. */
 void np_limiter_rate_charge(struct np_limiter_rate *r, uint64_t seq,

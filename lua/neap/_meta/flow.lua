@@ -172,7 +172,8 @@ function limiter:acquire(amounts, timeout, front) end
 --- are only lowered. Never waits.
 ---@param headers table<string, string>
 ---@param lease? neap.lease
-function limiter:observe(headers, lease) end
+---@param status? integer of the response; below 400 its Retry-After is not about limits
+function limiter:observe(headers, lease, status) end
 
 --- Changes options in use, checked like the constructor's; levels and debts stay.
 --- Who waits for more than a new burst gets an error of kind "invalid". Never waits.

@@ -1,5 +1,5 @@
 local function per_minute(kind, source)
-  return { kind .. "_per_minute", type = "number", above = 0, unit = "1/min",
+  return { kind .. "_per_minute", type = "number", above = 0, max = 1e9, unit = "1/min",
     doc = ("rate of %s"):format((kind:gsub("_", " "))), source = source }
 end
 
@@ -15,8 +15,10 @@ return {
   about = "Paces requests, tokens, input and output tokens: taken together or not at all, strictly first come, first "
     .. "served, each by GCRA. Needs `rate` or one of the `..._per_minute` options, unless `learn` is \"replace\".",
   options = {
-    { "rate", type = "number", above = 0, unit = "requests", doc = "requests in `per` seconds", source = "aiolimiter" },
-    { "per", type = "number", above = 0, unit = "s", doc = "the period of `rate`; default: 1", source = "aiolimiter" },
+    { "rate", type = "number", above = 0, max = 1e9, unit = "requests", doc = "requests in `per` seconds",
+      source = "aiolimiter" },
+    { "per", type = "number", above = 0, max = 366 * 86400, unit = "s", doc = "the period of `rate`; default: 1",
+      source = "aiolimiter" },
     { "burst", type = "number", min = 1, max = 1e12, unit = "count",
       doc = "requests that may pass at once (of `rate`, else of `requests_per_minute`); default: a second's worth, "
         .. "at least 1", source = "redis-cell (`max_burst`)" },
@@ -35,7 +37,7 @@ return {
       source = "promptfoo (re-basing); the ceiling: neap" },
     { "name", type = "string", live = false, doc = "what it is called in telemetry; default: \"rate_limiter\"",
       source = "neap" },
-    { "max_waiting", type = "integer", min = 1, unit = "count",
+    { "max_waiting", type = "integer", min = 1, max = 2 ^ 31 - 1, unit = "count",
       doc = "tasks in line; further ones get `nil, err` of kind \"queue_full\" at once", source = "neap" },
   },
 }
