@@ -3,8 +3,8 @@
 -- time; each caller gets its own answer.
 --
 --   $ neap scripts/micro_batching.lua URL [REQUESTS]     # any service, or `neap mock`
---   500 requests in 1.1 s: 500 answered, 0 failed
---   24 upstream calls, 20.8 requests each on average, the largest 25
+--   500 requests in 0.7 s: 500 answered, 0 failed
+--   23 upstream calls, 21.7 requests each on average, the largest 26
 local neap = require "neap"
 
 local MAX_SIZE, MAX_DELAY = 32, 0.02
@@ -12,13 +12,13 @@ local SPREAD = 0.5 -- seconds over which the requests come in
 
 local url, count = ...
 count = tonumber(count or 500)
-if not url or not count then
+if not url or not count or count < 1 or count % 1 ~= 0 then
   io.stderr:write "usage: neap micro_batching.lua URL [REQUESTS]\n"
   neap.host.set_exit_code(2)
   return
 end
 
-local client = neap.http.client { base_url = url, max_connections = 20 }
+local client = assert(neap.http.client { base_url = url, max_connections = 20 })
 local retry = neap.retry { max_attempts = 5, backoff = { base = 0.2, max = 5 } }
 local calls, largest = 0, 0
 
@@ -34,8 +34,16 @@ local function embed(texts)
   if res.status ~= 200 then
     return nil, neap.error.new { kind = "status", status = res.status, message = "HTTP " .. res.status }
   end
-  local vectors = {}
-  for _, entry in ipairs(res:json().data) do vectors[entry.index + 1] = entry.embedding end
+  local answer, vectors = res:json(), {}
+  if type(answer) ~= "table" or type(answer.data) ~= "table" then
+    return nil, neap.error.new { kind = "decode", message = "the answer holds no embeddings" }
+  end
+  for i, entry in ipairs(answer.data) do
+    if type(entry) ~= "table" or type(entry.embedding) ~= "table" then
+      return nil, neap.error.new { kind = "decode", message = "an embedding is missing" }
+    end
+    vectors[(tonumber(entry.index) or i - 1) + 1] = entry.embedding
+  end
   return vectors
 end
 

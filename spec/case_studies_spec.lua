@@ -5,6 +5,7 @@ local batch = require "spec.support.batch"
 local child = require "spec.support.child"
 local core = require "neap.core"
 local neap = require "neap"
+local server = require "spec.support.server"
 
 local FAULTS = { "--latency", "lognormal:median=0.05,sigma=0.5", "--error", "503:0.03", "--error", "429:0.02",
   "--drop", "0.02" }
@@ -68,7 +69,7 @@ describe("the case studies", function()
     local function table_of(text)
       local rows = {}
       for line in text:gmatch "[^\n]+" do -- the name has a column of 20
-        local count, seconds, rate, failed = line:sub(21):match "^%s+(%d+)%s+([%d.]+)%s+([%d.]+)%s+(%d+)"
+        local count, seconds, rate, failed = line:sub(21):match "^%s+(%d+)%s+([%d.]+)%s+([%d.]+)%s+([%d-]+)"
         if count then
           rows[line:match "^%a+"] = { count = tonumber(count), seconds = tonumber(seconds), rate = tonumber(rate),
             failed = tonumber(failed) }
@@ -123,19 +124,19 @@ describe("the case studies", function()
       local mock = mock_with_faults()
       local result = run("llm_inference.lua", mock.url)
       assert.equal(0, result.code, result.err)
-      assert.matches("%(extrapolated from 50%)", result.out)
+      assert.matches("%-  %(extrapolated from 50; 0 failed%)", result.out)
       local rows, stats = log_of(mock)
       local printed = table_of(result.out)
       assert.equal(0, printed.sliding.failed)
       assert.is_true(count_faults(rows) > 50)
       assert.is_true(stats.max_in_flight <= 100)
       assert.is_true(printed.batches.seconds > 2 * printed.sliding.seconds)
-      -- Three ways send every id: 50 of them thrice, the others twice.
+      -- Three ways send every id: 50 of them thrice, the others twice; one more asks for the service.
       local answered = 0
       for _, row in ipairs(rows) do
         if row.status == 200 then answered = answered + 1 end
       end
-      assert.equal(2050, answered)
+      assert.equal(2051, answered)
     end)
   end)
 
@@ -145,8 +146,8 @@ describe("the case studies", function()
       for i = 1, 120 do assert(neap.fs.write(("%s/%03d.png"):format(dir, i), ("\137PNG%d"):format(i):rep(1000))) end
       assert(neap.fs.write(dir .. "/empty.jpg", ""))
       assert(neap.fs.write(dir .. "/notes.txt", "no image"))
-      local result = run("image_recognition.lua", mock.url .. "/v1", dir)
-      assert.equal(0, result.code, result.err)
+      local result = run("image_recognition.lua", mock.url, dir)
+      assert.equal(1, result.code, result.err) -- one image is empty
       local seen, flagged = {}, 0
       for line in result.out:gmatch "[^\n]+" do
         local entry = assert(neap.json.decode(line))
@@ -167,12 +168,6 @@ describe("the case studies", function()
       assert_each_once(rows, 120)
       assert.is_true(count_faults(rows) > 0)
       assert.is_true(stats.max_in_flight <= 50)
-    end)
-
-    it("says how to call it #real", function()
-      local result = run("image_recognition.lua")
-      assert.equal(2, result.code)
-      assert.matches("usage: neap image_recognition.lua BASE_URL FOLDER", result.err)
     end)
   end)
 
@@ -220,6 +215,100 @@ describe("the case studies", function()
     end)
   end)
 
+  describe("on a bad day", function()
+    --- The arguments of each script; few requests where it takes a number.
+    local function calls(url)
+      local dir = batch.dir()
+      for i = 1, 5 do assert(neap.fs.write(("%s/%d.png"):format(dir, i), "image " .. i)) end
+      return { ["llm_inference.lua"] = { url }, ["image_recognition.lua"] = { url, dir },
+        ["recommendation.lua"] = { url, "10" }, ["priority_requests.lua"] = { url },
+        ["micro_batching.lua"] = { url, "20" } }
+    end
+
+    --- Each script against `url` ends with `code`, has said `text`, and `seconds` are enough for it.
+    local function assert_all(url, code, text, seconds)
+      for script, arguments in pairs(calls(url)) do
+        local began = neap.now()
+        local result = run(script, unpack(arguments))
+        local said = result.out .. result.err
+        assert.equal(code, result.code, script .. ": " .. said)
+        assert.is_truthy(said:find(text, 1, true), script .. ": " .. said)
+        assert.is_true(neap.now() - began < (seconds or 20), script)
+      end
+    end
+
+    --- A service that answers every request with `status` and `body`.
+    local function service(status, body)
+      return server.start(function() return status, body end):url()
+    end
+
+    it("they name the reason and end with 1 when nobody listens, within seconds #real", function()
+      local closed = server.start(function() return 200 end)
+      local url = closed:url()
+      closed:stop(0)
+      assert_all(url, 1, "Connection refused", 10)
+    end)
+
+    it("they name the status and end with 1 when the service refuses everything #real",
+      server.stopped_after(function() assert_all(service(400, "no"), 1, "HTTP 400") end))
+
+    it("one refused request is enough to end with 1 #real", server.stopped_after(function()
+      local refused
+      local good = '{"results":[{"flagged":false,"categories":{}}]}'
+      local url = server.start(function(request)
+        if request.headers["x-client-request-id"] == refused then return 400, "no" end
+        return 200, good
+      end):url()
+      local ids = { ["llm_inference.lua"] = "request-7", ["image_recognition.lua"] = "3.png",
+        ["recommendation.lua"] = "user_3", ["priority_requests.lua"] = "batch-5" }
+      local arguments = calls(url)
+      for script, id in pairs(ids) do
+        for _, bad in ipairs { false, true } do
+          refused = bad and id or nil
+          local result = run(script, unpack(arguments[script]))
+          assert.equal(bad and 1 or 0, result.code, script .. ": " .. result.out .. result.err)
+          assert.equal(bad, (result.out:find("HTTP 400", 1, true)) ~= nil, script)
+        end
+      end
+    end))
+
+    it("a malformed answer is its own request's failure #real", server.stopped_after(function()
+      for _, body in ipairs { "no JSON", "{}", "[]", "7", '{"results":7,"data":7}', '{"results":[null],"data":[null]}',
+        '{"results":[{"categories":7}],"data":[{"index":0}]}' } do
+        local by_script = calls(service(200, body))
+        local images = run("image_recognition.lua", unpack(by_script["image_recognition.lua"]))
+        assert.equal(1, images.code, images.err)
+        assert.matches("5 images: 0 answered, 0 flagged, 5 failed", images.err)
+        local vectors = run("micro_batching.lua", unpack(by_script["micro_batching.lua"]))
+        assert.equal(1, vectors.code, vectors.err)
+        assert.matches("0 answered, 20 failed", vectors.out)
+        assert.matches("the first failure, request 1: %a+: %a+", vectors.out)
+        assert.is_nil((images.err .. vectors.out):find("bad argument", 1, true))
+      end
+      local users = run("recommendation.lua", service(200, "no JSON"), "10")
+      assert.equal(1, users.code)
+      assert.matches("0 answered, 10 failed", users.out)
+    end))
+
+    it("they say what is wrong with an address that has no scheme #real", function()
+      assert_all("localhost:8080", 1, "base_url must be an http or https address, got 'localhost:8080'")
+    end)
+
+    it("they say how to call them, and end with 2 #real", function()
+      for _, words in ipairs { { "llm_inference.lua", "URL", "--ful" }, { "llm_inference.lua", "URL", "URL" },
+        { "image_recognition.lua" }, { "image_recognition.lua", "URL" }, { "recommendation.lua" },
+        { "recommendation.lua", "URL", "0" }, { "recommendation.lua", "URL", "-5" },
+        { "recommendation.lua", "URL", "1.5" }, { "priority_requests.lua" }, { "micro_batching.lua" },
+        { "micro_batching.lua", "URL", "0" }, { "micro_batching.lua", "URL", "-5" },
+        { "micro_batching.lua", "URL", "many" } } do
+        local result = run(unpack(words))
+        assert.equal(2, result.code, table.concat(words, " "))
+        assert.is_truthy(result.err:find("usage: neap " .. words[1] .. " ", 1, true), result.err)
+        assert.equal("", result.out)
+      end
+    end)
+  end)
+
   it("are at most about 80 lines each, with their command on top #real", function()
     for _, name in ipairs { "llm_inference", "image_recognition", "recommendation", "priority_requests",
       "micro_batching" } do
@@ -228,7 +317,7 @@ describe("the case studies", function()
         lines = lines + 1
         if lines <= 15 then text[lines] = line end
       end
-      assert.is_true(lines <= 85, name)
+      assert.is_true(lines <= 80, name)
       assert.matches("%$ neap scripts/" .. name .. "%.lua", table.concat(text, "\n"))
     end
     assert.is_false(core.is_virtual())
