@@ -79,7 +79,8 @@ local function forget_one(self)
   local oldest
   for _, state in pairs(self.states) do
     local idle = state.semaphore:held() == 0 and state.semaphore:waiting() == 0
-    if idle and (not oldest or state.used < oldest.used) then oldest = state end
+    local earlier = not oldest or state.used < oldest.used or (state.used == oldest.used and state.key < oldest.key)
+    if idle and earlier then oldest = state end
   end
   if oldest then
     self.states[oldest.key] = nil
@@ -118,13 +119,14 @@ function Adaptive:state_of(call, ...)
   return self.states[key] or new_state(self, key)
 end
 
-local function refused(err)
-  if err.kind ~= "timeout" then
-    err.sent = "no"
-    return nil, err
+local function refused(self, call, err)
+  local places = self:wait_reason(call)
+  if err.kind == "queue_full" then
+    return nil, error_class.new { kind = "queue_full", phase = "adaptive", sent = "no",
+      message = "no room in the adaptive limit's line: " .. places }
   end
   return nil, error_class.new { kind = "queue_timeout", phase = "adaptive", timeout = "queue", sent = "no",
-    message = "no place within the adaptive limit in time", cause = err }
+    message = ("no place within the adaptive limit after %g s: %s"):format(self.options.timeout, places) }
 end
 
 --- First the lesson, then the permit: a lower limit holds before the next in line
@@ -160,7 +162,7 @@ function Adaptive:run(call, next, ...)
     call:waiting(nil)
     call.queue = call.queue + now() - asked
   end
-  if not ok then return refused(err) end
+  if not ok then return refused(self, call, err) end
   local in_flight = state.in_flight + 1
   state.in_flight = in_flight
   call:hold(self)
@@ -199,8 +201,13 @@ function Adaptive:set_limit(limit, key)
       self.options.min, self.options.max, tostring(limit)))
   end
   local state = self.states[key or ""] or new_state(self, key or "")
-  state.controller.limit, state.controller.reason = limit, "manual"
+  state.controller:force(limit)
   apply(self, state)
+end
+
+--- The limit of a key without calls.
+local function first_limit(opts)
+  return math.max(opts.min, math.min(opts.max, opts.start))
 end
 
 --- The present limit. Never waits.
@@ -208,7 +215,7 @@ end
 ---@return integer
 function Adaptive:limit(key)
   local state = self.states[key or ""]
-  return state and state.semaphore:limit() or self.options.start
+  return state and state.semaphore:limit() or first_limit(self.options)
 end
 
 local function describe(state)
@@ -222,7 +229,7 @@ end
 --- there are others.
 function Adaptive:snapshot()
   local found = self.states[""] and describe(self.states[""])
-    or { limit = self.options.start, held = 0, waiting = 0, state = "open", reason = "start" }
+    or { limit = first_limit(self.options), held = 0, waiting = 0, state = "open", reason = "start" }
   for key, state in pairs(self.states) do
     if key ~= "" then
       found.keys = found.keys or {}

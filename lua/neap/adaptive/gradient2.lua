@@ -50,6 +50,11 @@ function Gradient2:sample(now, verdict, started, in_flight)
   set(self, limit * (1 - SMOOTHING) + SMOOTHING * (gradient * limit + QUEUE), "latency")
 end
 
+--- As in neap.adaptive.gates.
+function Gradient2:force(limit)
+  set(self, limit, "manual")
+end
+
 function Gradient2.next_change() end
 
 return M

@@ -58,6 +58,11 @@ function Vegas:sample(now, verdict, started, in_flight)
   adjust(self, rtt, in_flight)
 end
 
+--- As in neap.adaptive.gates.
+function Vegas:force(limit)
+  set(self, limit, "manual")
+end
+
 function Vegas.next_change() end
 
 return M
