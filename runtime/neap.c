@@ -97,6 +97,9 @@ static int open_core(lua_State *L) {
   np_open_await(L, rt);
   np_open_http(L, rt);
   np_open_server(L, rt);
+  np_open_sim(L, rt);
+  np_open_trace(L, rt);
+  np_open_sorted(L, rt);
   lua_newtable(L);
   lua_setfield(L, -2, "host");
   np_open_modules(L, n->lua_path);
@@ -163,6 +166,7 @@ void neap_free(neap_t *n) {
     lua_close(rt->L);
   }
   np_http_free(rt->http);
+  np_close_trace(rt);
   if (rt->sched.root) np_sched_fini(&rt->sched);
   np_loop_free(rt->loop);
   free(n->lua_path);

@@ -150,11 +150,12 @@ neap.sleep(10)]]
   end)
 
   describe("sim", function()
-    it("runs an hour in no time and ends with one line on stderr", function()
+    it("runs an hour in no time and ends with a summary on stderr", function()
       local path = script "local neap = require 'neap' neap.sleep(3600) print(neap.now() == 3600, ...)"
       local result = child.run { "sim", path, "a" }
       assert.same({ 0, "true\ta\n" }, { result.code, result.out })
-      assert.matches("^sim: 1 h 0 min virtual in [^\n]+ real %([^\n]+x%), %d+ switches, 0 tasks, seed 1\n$", result.err)
+      assert.matches("^sim: 1 h 0 min virtual in [^\n]+ real %([^\n]+x%), %d+ switches, 0 tasks, seed 1\n"
+        .. "sim: no requests\nsim: simulated: time only\nsim: read from disk: the script alone\n$", result.err)
     end)
 
     it("waits for background tasks before it sums up", function()

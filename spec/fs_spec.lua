@@ -389,7 +389,7 @@ describe("neap.fs", function()
   end)
 
   describe("a cancel", function()
-    it("ends the wait at once and leaves no descriptor", function()
+    it("ends the wait at once and leaves no descriptor #real", function()
       fs.write(path "f", ("x"):rep(100000))
       local before, cancelled = descriptors(), 0
       for _ = 1, 50 do

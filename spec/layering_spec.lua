@@ -174,6 +174,7 @@ local function include_breach(source, target)
   if (folder == "flow" or folder == "net") and folder == source.folder then
     local mine, theirs = concept(source.module), concept(module)
     local through = mine == "http" and (theirs == "curlio" or theirs == "transport")
+      or mine == "sim" and theirs == "transport"
     if mine ~= theirs and not through then return "may not include its neighbour " .. target end
   end
 end

@@ -5,6 +5,7 @@ local error_class = require "neap.error"
 local layer = require "neap.policy.layer"
 local options = require "neap.options"
 local outcome = require "neap.policy.outcome"
+local sorted = require "neap.sorted"
 
 local M = {}
 
@@ -65,7 +66,7 @@ end
 function Adaptive:changed()
   local opts = self.options
   check { min = opts.min, max = opts.max, start = math.max(opts.min, math.min(opts.max, opts.start)) }
-  for _, state in pairs(self.states) do
+  for _, state in sorted.pairs(self.states) do
     local controller = state.controller
     controller.opts = opts
     local limit = math.max(opts.min, math.min(opts.max, controller.limit))

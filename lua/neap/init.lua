@@ -48,6 +48,7 @@ local lazy = {
   retry_budget = { "neap.retry_budget", "new" },
   router = { "neap.router", "new" },
   serve = { "neap.serve" },
+  sorted_pairs = { "neap.sorted", "pairs" },
   telemetry = { "neap.telemetry" },
   throttle = { "neap.throttle", "new" },
   uv = { "neap.uv" },

@@ -12,8 +12,10 @@ M.null = core.json_null
 ---@type lightuserdata
 M.empty_array = core.json_empty_array
 
---- Encodes a value. Numbers keep all their digits.
----@type fun(value: any): string?, neap.Error?
+--- Encodes a value. Numbers keep all their digits. With `{ sort_keys = true }` the
+--- members of objects are in the order of their names, byte by byte, so that equal
+--- values are equal texts; in a simulation always.
+---@type fun(value: any, options?: {sort_keys: boolean?}): string?, neap.Error?
 --- nil, err: kind "invalid" for what JSON cannot say (a function, NaN, invalid
 --- UTF-8, a table within itself), with its place; "too_large" beyond 100 MB.
 M.encode = core.json_encode

@@ -108,6 +108,19 @@ local function check_value(where, value, spec)
   end
 end
 
+--- specs -> its names, sorted
+local sorted_names = setmetatable({}, { __mode = "k" })
+
+local function names_of(specs)
+  local names = sorted_names[specs]
+  if names then return names end
+  names = {}
+  for name in pairs(specs) do names[#names + 1] = name end
+  table.sort(names)
+  sorted_names[specs] = names
+  return names
+end
+
 --- Checks `options` against `specs` and returns a new table with defaults filled
 --- in. Raises at the line of the script that gave them, with the place:
 --- "neap.map: option 'concurency' is unknown; did you mean 'concurrency'?".
@@ -120,16 +133,19 @@ function M.check(where, options, specs)
   if type(options) ~= "table" then
     fail(("%s: options must be a table, got %s"):format(where, type(options)))
   end
+  -- Of several faults always the same one is told.
+  local unknown
   for key in pairs(options) do
-    if specs[key] == nil then
-      local hint = type(key) == "string" and M.nearest(key, specs)
-      fail(("%s: option '%s' is unknown%s"):format(where, tostring(key),
-        hint and ("; did you mean '%s'?"):format(hint) or ""))
-    end
+    if specs[key] == nil and (unknown == nil or tostring(key) < tostring(unknown)) then unknown = key end
+  end
+  if unknown ~= nil then
+    local hint = type(unknown) == "string" and M.nearest(unknown, specs)
+    fail(("%s: option '%s' is unknown%s"):format(where, tostring(unknown),
+      hint and ("; did you mean '%s'?"):format(hint) or ""))
   end
   local result = {}
-  for key, spec in pairs(specs) do
-    local value = options[key]
+  for _, key in ipairs(names_of(specs)) do
+    local spec, value = specs[key], options[key]
     if value == nil then value = spec.default end
     if value == nil then
       if spec.required then fail(("%s: option '%s' is required"):format(where, key)) end

@@ -7,8 +7,11 @@ local flow = require "neap.flow"
 local layer = require "neap.policy.layer"
 local options = require "neap.options"
 local outcome = require "neap.policy.outcome"
+local sorted = require "neap.sorted"
 
 local M = {}
+
+local response_class, mentions_limits = core.http_response_metatable, core.http_mentions_limits
 
 ---@class neap.Pace: neap.policy.Layer
 local Pace = layer.class "pace"
@@ -73,7 +76,7 @@ end
 --- number would stop everybody for years, and its next headers say what is left.
 local function cap(self, amounts)
   local caps = self.caps
-  for kind, value in pairs(amounts) do
+  for kind, value in sorted.pairs(amounts) do
     if value > (caps[kind] or 0) then
       local known = self.limiter:snapshot().kinds[kind]
       caps[kind] = known and known.burst or math.huge
@@ -106,6 +109,17 @@ local function told(self, result, err, args)
   return copy
 end
 
+--- Whether there is something to observe; that of most answers is found out without
+--- making a table of their headers.
+local function says_something(res)
+  if type(res) ~= "table" then return false end
+  if getmetatable(res) == response_class then
+    local raw = rawget(res, "raw")
+    if raw and not mentions_limits(raw) then return false end
+  end
+  return type(res.headers) == "table"
+end
+
 local function settle(self, call, lease, waited, args, ...)
   local result, err = ...
   call:release(self)
@@ -113,7 +127,7 @@ local function settle(self, call, lease, waited, args, ...)
   -- The client was not there yet: its `timings.pace` is read from here.
   if waited > 0 and type(result) == "table" then result.paced = waited end
   -- The server's word first: nobody may pass on a refund that it has overtaken.
-  if opts.observe and type(res) == "table" and type(res.headers) == "table" then
+  if opts.observe and says_something(res) then
     self.limiter:observe(res.headers, lease, res.status)
   end
   local amounts = args and told(self, result, err, args) or M.actual(result, err)

@@ -179,20 +179,28 @@ for _, names in ipairs(NAMES) do
   KNOWN[names.limit], KNOWN[names.remaining], KNOWN[names.reset] = true, true, true
 end
 
+--- Whether there is more than Date among the known headers. Most answers stop here.
+local function says_something(headers)
+  for name in pairs(headers) do
+    if not KNOWN[name] then name = type(name) == "string" and name:lower() end
+    if KNOWN[name] and name ~= "date" then return true end
+  end
+  return false
+end
+
 --- The known headers by lower-case name; of a repeated header that came as an
---- array the first value. And whether there are others than Date.
+--- array the first value.
 local function fold(headers)
-  local folded, useful = {}, false
+  local folded = {}
   for name, value in pairs(headers) do
     if not KNOWN[name] then name = type(name) == "string" and name:lower() end
     if KNOWN[name] then
-      useful = useful or name ~= "date"
       if type(value) == "table" then value = value[1] end
       if type(value) == "number" then value = tostring(value) end
       if type(value) == "string" then folded[name] = value:match "^%s*(.-)%s*$" end
     end
   end
-  return folded, useful
+  return folded
 end
 
 --- Seconds in which a whole limit refills that refills steadily and is full at
@@ -309,9 +317,8 @@ end
 ---@return table<neap.RateDimension, neap.RateLimit>
 ---@return number? retry_after the explicit wait, as by `explicit_retry_after`
 function M.observe(headers, now_wall)
-  local useful
-  headers, useful = fold(headers)
-  if not useful then return {} end
+  if not says_something(headers) then return {} end
+  headers = fold(headers)
   return observe(headers, now_wall), explicit_retry_after(headers, now_wall)
 end
 

@@ -220,15 +220,23 @@ function Server:wait()
   return true
 end
 
+--- On a virtual clock a simulated network, where there is one, takes the place of
+--- the sockets.
+local function new_server()
+  if not core.is_virtual() then return core.server_new end
+  local network = require "neap.sim.network"
+  return network.current() and network.listen or core.server_new
+end
+
 --- Listens and returns at once; the server runs in the scope of the caller, which
---- ends only when the server has. Needs real time: in virtual time it is nil, err
---- (kind "invalid").
+--- ends only when the server has. In virtual time it listens inside the simulated
+--- network; without one it is nil, err (kind "invalid").
 ---@param opts neap.serve.Options
 ---@return neap.serve.Server? server
 ---@return neap.Error? err kinds "connect" (the port is taken), "invalid" (host, virtual time), "limit"
 return function(opts)
   local checked = options.check("neap.serve", opts, specs)
-  local raw, err = core.server_new {
+  local raw, err = new_server() {
     host = checked.host, port = checked.port,
     max_body = checked.max_body, max_connections = checked.max_connections,
     max_concurrency = checked.max_concurrency, max_waiting = checked.max_waiting,

@@ -14,6 +14,10 @@ uint64_t np_clock_machine(void) {
   return read_clock(CLOCK_MONOTONIC);
 }
 
+uint64_t np_clock_cpu(void) {
+  return read_clock(CLOCK_PROCESS_CPUTIME_ID);
+}
+
 void np_clock_init(struct np_clock *c) {
   *c = (struct np_clock){0};
 }

@@ -34,6 +34,8 @@ void np_clock_advance(struct np_clock *c, uint64_t to_ns);
 /* The machine's monotonic clock whatever the mode: for budgets and the watch on
  * tasks that hog the loop, never for what a script can see. */
 uint64_t np_clock_machine(void);
+/* Processor time of this process, all threads: for measuring alone. */
+uint64_t np_clock_cpu(void);
 
 /* now + delay without overflow; NP_FOREVER stays NP_FOREVER. */
 static inline uint64_t np_deadline(uint64_t now_ns, uint64_t delay_ns) {

@@ -37,7 +37,8 @@ struct np_rt {
   uint64_t seed;
   lua_State *L;
   struct np_http *http; /* the client engine; made at the first client */
-  struct neap *host;    /* the embedding handle, for host functions */
+  int identify;      /* registry reference, see lua_sim.c; 0: no simulation */
+  struct neap *host; /* the embedding handle, for host functions */
 };
 
 /* Inside a function registered by np_bind_*: the runtime (upvalue 1). */
@@ -131,10 +132,15 @@ void np_open_queue(lua_State *L, struct np_rt *rt);
 void np_open_event(lua_State *L, struct np_rt *rt);
 void np_open_http(lua_State *L, struct np_rt *rt);
 void np_open_server(lua_State *L, struct np_rt *rt);
+void np_open_sim(lua_State *L, struct np_rt *rt);
 void np_open_work(lua_State *L, struct np_rt *rt);
 void np_open_json(lua_State *L, struct np_rt *rt);
 void np_open_uv(lua_State *L, struct np_rt *rt);
 void np_open_await(lua_State *L, struct np_rt *rt);
+void np_open_trace(lua_State *L, struct np_rt *rt);
+void np_open_sorted(lua_State *L, struct np_rt *rt);
+/* Closes the trace of an ended run, when one is open. */
+void np_close_trace(struct np_rt *rt);
 /* Closes what luv has open, before lua_close. */
 void np_close_uv(lua_State *L, struct np_rt *rt);
 /* Pushes the table `neap.core`. */

@@ -134,6 +134,15 @@ static void read_spec(lua_State *L, struct np_http_request *r) {
   r->compression = opt_compression(L, 6, r->compression);
 }
 
+/* What the request is an attempt at: a simulation numbers that. */
+static uint64_t operation_of(lua_State *L) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, np_bind_rt(L)->identify);
+  lua_call(L, 0, 1);
+  uint64_t number = (uint64_t)lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return number;
+}
+
 void np_lua_read_request(lua_State *L, struct np_http_client *c,
                          struct np_http_request *r) {
   const struct np_http_config *config = np_http_client_config(c);
@@ -150,6 +159,7 @@ void np_lua_read_request(lua_State *L, struct np_http_client *c,
   r->version = config->version;
   r->compression = config->compression;
   r->replay_safe = is_idempotent(r->method);
+  if (np_bind_rt(L)->identify) r->operation = operation_of(L);
   if (lua_isnil(L, 6)) return;
   luaL_checktype(L, 6, LUA_TTABLE);
   read_spec(L, r);

@@ -3,6 +3,7 @@
 #include "bind/lua_http.h"
 
 #include <string.h>
+#include <strings.h>
 
 static const char meta_class[] = "neap.http_meta";
 static const char response_key; /* its address: the responses' metatable */
@@ -136,6 +137,54 @@ static int l_headers(lua_State *L) {
   return 1;
 }
 
+/* core.http_header(raw, name) -> value of the first such header, or nil */
+static int l_header(lua_State *L) {
+  const struct meta *m = luaL_checkudata(L, 1, meta_class);
+  const char *s = m->head, *end = m->head + m->head_len;
+  size_t len;
+  const char *name = luaL_checklstring(L, 2, &len);
+  while (s < end) {
+    const char *eol = memchr(s, '\n', (size_t)(end - s));
+    const char *next = eol ? eol + 1 : end;
+    if ((size_t)(next - s) > len && s[len] == ':' &&
+        strncasecmp(s, name, len) == 0) {
+      lua_createtable(L, 2, 0);
+      (void)push_line(L, s, next, 0);
+      lua_rawgeti(L, -1, 2);
+      return 1;
+    }
+    s = next;
+  }
+  return 0;
+}
+
+/* Whether a header's name speaks of rate limits or of waiting. */
+static bool mentions_limits(const char *s, const char *colon) {
+  for (; s < colon; s++) {
+    if ((*s | 0x20) != 'r') continue;
+    size_t left = (size_t)(colon - s);
+    if (left >= 9 && strncasecmp(s, "ratelimit", 9) == 0) return true;
+    if (left >= 11 && strncasecmp(s, "retry-after", 11) == 0) return true;
+  }
+  return false;
+}
+
+/* core.http_mentions_limits(raw) -> boolean: most answers do not, and then
+ * nobody need make a table of their headers. */
+static int l_mentions_limits(lua_State *L) {
+  const struct meta *m = luaL_checkudata(L, 1, meta_class);
+  const char *s = m->head, *end = m->head + m->head_len;
+  bool found = false;
+  while (s < end && !found) {
+    const char *eol = memchr(s, '\n', (size_t)(end - s));
+    const char *colon = memchr(s, ':', (size_t)((eol ? eol : end) - s));
+    found = colon && mentions_limits(s, colon);
+    s = eol ? eol + 1 : end;
+  }
+  lua_pushboolean(L, found);
+  return 1;
+}
+
 /* core.http_timings(raw) -> table of seconds */
 static int l_timings(lua_State *L) {
   const struct meta *m = luaL_checkudata(L, 1, meta_class);
@@ -166,7 +215,11 @@ static int l_timings(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"http_headers", l_headers}, {"http_timings", l_timings}, {NULL, NULL}};
+    {"http_headers", l_headers},
+    {"http_header", l_header},
+    {"http_mentions_limits", l_mentions_limits},
+    {"http_timings", l_timings},
+    {NULL, NULL}};
 
 static void register_value(lua_State *L, const char *key) {
   lua_pushlightuserdata(L, (void *)(uintptr_t)key);

@@ -242,16 +242,19 @@ static void push_guard(lua_State *L) {
   lua_pushliteral(L, "neap.json.array");
   lua_setfield(L, -2, "__name");
   g->array_class = lua_topointer(L, -1);
+  g->sort_keys = false;
   lua_pop(L, 1);
 }
 
 /* Adds fn to the table at `core`, with the guard, a codec and the large one
- * from the cjson instances at guard + 1 and guard + 2. */
+ * from the cjson instances at guard + 1 and guard + 2, then what sorts. */
 static void add(lua_State *L, int core, int guard, const char *name,
                 lua_CFunction fn, const char *codec) {
   lua_pushvalue(L, guard);
   lua_getfield(L, guard + 1, codec);
   lua_getfield(L, guard + 2, codec);
+  lua_pushvalue(L, guard + 3);
+  lua_pushvalue(L, guard + 4);
   lua_pushcclosure(L, fn, NP_JSON_UPVALUES);
   lua_setfield(L, core, name);
 }
@@ -269,7 +272,10 @@ void np_open_json(lua_State *L, struct np_rt *rt) {
   int guard = core + 2;
   push_cjson(L, core + 1, true);
   push_cjson(L, core + 1, false);
+  lua_pushcfunction(L, np_json_write_sorted);
+  np_json_push_buffer(L);
   add(L, core, guard, "json_encode", np_json_encode, "encode");
+  add(L, core, guard, "json_sort_keys", np_json_sort_keys, "encode");
   add(L, core, guard, "json_decode", l_decode, "decode");
   add(L, core, guard, "json_array", l_array, "decode");
   add(L, core, guard, "json_members", l_members, "decode");

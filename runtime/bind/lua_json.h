@@ -12,19 +12,22 @@
 
 #include "bind/bind.h"
 
-enum { NP_JSON_MARK_LEN = 22 };
+enum { NP_JSON_MARK_LEN = 22, NP_JSON_NUMBER_BYTES = 32 };
 
 /* Upvalues of the functions of neap.json. */
 enum {
   NP_JSON_GUARD = 1,   /* struct np_json_guard, userdata */
   NP_JSON_CODEC,       /* lua-cjson's encode or decode */
   NP_JSON_LARGE_CODEC, /* encode only: an instance that keeps no buffer */
-  NP_JSON_UPVALUES = NP_JSON_LARGE_CODEC
+  NP_JSON_SORTED,      /* encode only: np_json_write_sorted */
+  NP_JSON_BUFFER,      /* encode only: np_json_push_buffer's */
+  NP_JSON_UPVALUES = NP_JSON_BUFFER
 };
 
 struct np_json_guard {
   char mark[NP_JSON_MARK_LEN]; /* "neap:" 16 hex digits ":" */
   const void *array_class;     /* the metatable of neap.json.array */
+  bool sort_keys;              /* always, whatever the caller says */
 };
 
 static inline struct np_json_guard *np_json_guard(lua_State *L) {
@@ -37,7 +40,19 @@ bool np_json_is_array(lua_State *L, int index, const struct np_json_guard *g);
 /* neap.json.empty_array is this address as light userdata. */
 extern const char np_json_empty_array[];
 
-/* core.json_encode(value) -> string | nil, err */
+/* core.json_encode(value, options) -> string | nil, err */
 int np_json_encode(lua_State *L);
+/* core.json_sort_keys(on) -> what it was */
+int np_json_sort_keys(lua_State *L);
+/* Prints the fewest digits that give d back. Returns their number. */
+size_t np_json_print_number(char out[NP_JSON_NUMBER_BYTES], double d);
+
+/* lua_json_sorted.c */
+
+/* A Lua function: (surveyed value, guard, buffer) -> text; raises for what
+ * lua-cjson refuses too. */
+int np_json_write_sorted(lua_State *L);
+/* Pushes the buffer it writes to. */
+void np_json_push_buffer(lua_State *L);
 
 #endif

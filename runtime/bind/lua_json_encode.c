@@ -21,7 +21,7 @@ enum {
   MAX_BYTES = 100 * 1000 * 1000,
   LARGE_BYTES = 256 * 1024, /* beyond, the buffer is not kept */
   MAX_KEY = INT32_MAX,      /* lua-cjson counts array places in an int */
-  NUMBER_BYTES = 32,
+  NUMBER_BYTES = NP_JSON_NUMBER_BYTES,
   PATH_BYTES = 160
 };
 
@@ -52,9 +52,9 @@ static bool is_short(double d) {
   return strtod(text, NULL) == d;
 }
 
-/* The shortest digits that give d back; JSON whatever the locale. Beyond 2^53
- * never like an integer: decoding would take it for one that is exact. */
-static size_t print_number(char out[NUMBER_BYTES], double d) {
+/* JSON whatever the locale. Beyond 2^53 never like an integer: decoding would
+ * take it for one that is exact. */
+size_t np_json_print_number(char out[NUMBER_BYTES], double d) {
   if (d == floor(d) && fabs(d) <= EXACT)
     return (size_t)snprintf(out, NUMBER_BYTES, "%.0f", d);
   for (int digits = 15; digits <= 17; digits++) {
@@ -236,7 +236,7 @@ static void push_for_codec(lua_State *L, const struct np_json_guard *g,
   int type = lua_type(L, index);
   if (type == LUA_TNUMBER && !is_short(lua_tonumber(L, index))) {
     char text[NUMBER_BYTES];
-    push_marked(L, g, text, print_number(text, lua_tonumber(L, index)));
+    push_marked(L, g, text, np_json_print_number(text, lua_tonumber(L, index)));
   } else if (type == LUA_TLIGHTUSERDATA &&
              lua_touserdata(L, index) == np_json_empty_array) {
     push_marked(L, g, "[]", 2);
@@ -280,11 +280,55 @@ static int fail(lua_State *L, const struct survey *s) {
   return np_fail(L, s->code, NULL, "cannot encode as JSON: %s", s->problem);
 }
 
+/* Reads the options at index 2: whether keys are to be sorted. */
+static bool read_options(lua_State *L) {
+  static const char option[] = "sort_keys";
+  if (lua_isnoneornil(L, 2)) return false;
+  if (!lua_istable(L, 2)) (void)np_type_error(L, 2, "a table of options");
+  lua_settop(L, 2);
+  lua_pushnil(L);
+  while (lua_next(L, 2) != 0) {
+    if (lua_type(L, 3) != LUA_TSTRING || strcmp(lua_tostring(L, 3), option))
+      (void)np_misuse(
+          L, "neap.json.encode: option '%s' is unknown; there is '%s'",
+          lua_type(L, 3) == LUA_TSTRING ? lua_tostring(L, 3) : "?", option);
+    if (!lua_isboolean(L, 4))
+      (void)np_misuse(L, "neap.json.encode: option '%s' must be a boolean",
+                      option);
+    lua_pop(L, 1);
+  }
+  lua_getfield(L, 2, option);
+  return lua_toboolean(L, -1);
+}
+
+/* The surveyed value at index 1. */
+static int encode_sorted(lua_State *L) {
+  lua_pushvalue(L, lua_upvalueindex(NP_JSON_SORTED));
+  lua_pushvalue(L, 1);
+  lua_pushvalue(L, lua_upvalueindex(NP_JSON_GUARD));
+  lua_pushvalue(L, lua_upvalueindex(NP_JSON_BUFFER));
+  int rc = lua_pcall(L, 3, 1, 0);
+  if (rc == LUA_ERRMEM) return lua_error(L);
+  if (rc == 0) return 1;
+  return np_fail(L, NP_E_INVALID, NULL, "cannot encode as JSON: %s",
+                 lua_tostring(L, -1));
+}
+
+int np_json_sort_keys(lua_State *L) {
+  struct np_json_guard *g = np_json_guard(L);
+  bool was = g->sort_keys;
+  g->sort_keys = lua_toboolean(L, 1);
+  lua_pushboolean(L, was);
+  return 1;
+}
+
 int np_json_encode(lua_State *L) {
   luaL_checkany(L, 1);
-  lua_settop(L, 1);
   struct survey s = {.L = L, .guard = np_json_guard(L)};
+  bool sorted = read_options(L) || s.guard->sort_keys;
+  lua_settop(L, 1);
   if (!survey_value(&s, 0)) return fail(L, &s);
+  if (sorted) return encode_sorted(L);
   bool is_large = s.bytes > LARGE_BYTES;
   lua_pushvalue(
       L, lua_upvalueindex(is_large ? NP_JSON_LARGE_CODEC : NP_JSON_CODEC));

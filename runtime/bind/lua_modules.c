@@ -49,7 +49,12 @@ static int search(lua_State *L) {
     lua_pushfstring(L, "\n\tno module '%s' in neap", name);
     return 1;
   }
-  return rc == 0 ? 1 : lua_error(L);
+  if (rc != 0) return lua_error(L);
+  /* neap's own code sees the plain globals, also when a simulated script, whose
+   * globals are others (lua/neap/sim/determinism.lua), is the first to ask. */
+  lua_getfield(L, LUA_REGISTRYINDEX, "neap.globals");
+  (void)lua_setfenv(L, -2);
+  return 1;
 }
 
 void np_push_core(lua_State *L) {
@@ -59,6 +64,8 @@ void np_push_core(lua_State *L) {
 void np_open_modules(lua_State *L, const char *path) {
   lua_pushvalue(L, -1);
   lua_setfield(L, LUA_REGISTRYINDEX, "neap.core");
+  lua_pushvalue(L, LUA_GLOBALSINDEX);
+  lua_setfield(L, LUA_REGISTRYINDEX, "neap.globals");
   lua_getglobal(L, "package");
   lua_getfield(L, -1, "loaded");
   np_push_core(L);

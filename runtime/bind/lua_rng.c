@@ -5,6 +5,8 @@
 static const char rng_class[] = "neap.rng";
 
 static int push_draw(lua_State *L, struct np_rng *r) {
+  struct np_trace *trace = np_bind_rt(L)->loop->trace;
+  if (trace) trace->draws++;
   lua_pushnumber(L, np_rng_double(r));
   return 1;
 }

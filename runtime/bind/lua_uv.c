@@ -5,6 +5,7 @@
 #include "bind/bind.h"
 
 #include <luv.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char state_key[] = "neap.uv";
@@ -33,11 +34,8 @@ static void report(struct luv *u, lua_State *L) {
   np_scope_cancel(s->root);
 }
 
-/* luv's hook instead of its own pcall, which prints and exits. */
-static int call_back(lua_State *L, int nargs, int nresults, int flags) {
-  struct luv *u = state_of(L);
+static int call_lua(struct luv *u, lua_State *L, int nargs, int nresults) {
   int base = lua_gettop(L) - nargs; /* the function */
-  (void)flags;
   if (u->closing) {
     lua_settop(L, base - 1);
     return -LUA_ERRRUN;
@@ -46,12 +44,66 @@ static int call_back(lua_State *L, int nargs, int nresults, int flags) {
   lua_insert(L, base);
   int rc = lua_pcall(L, nargs, nresults, base);
   lua_remove(L, base);
-  /* uv_run fires a timer that is due before it polls, and would then block
-   * although the callback has made a task ready (libuv 1.44). */
-  uv_stop(np_loop_uv(u->rt->loop));
   if (rc == 0) return lua_gettop(L) - base + 1;
   report(u, L);
   return -rc;
+}
+
+/* luv's hook instead of its own pcall, which prints and exits. */
+static int call_back(lua_State *L, int nargs, int nresults, int flags) {
+  struct luv *u = state_of(L);
+  (void)flags;
+  int rc = call_lua(u, L, nargs, nresults);
+  if (u->closing) return rc;
+  /* uv_run fires a timer that is due before it polls, and would then block
+   * although the callback has made a task ready (libuv 1.44). */
+  uv_stop(np_loop_uv(u->rt->loop));
+  return rc;
+}
+
+/* A callback that is due in the loop's next round. */
+struct later {
+  struct np_post post;
+  struct luv *u;
+  int call; /* registry reference: {function, arguments ...} */
+  int argc;
+};
+
+static void run_later(struct np_post *p) {
+  struct later *l = np_container_of(p, struct later, post);
+  lua_State *L = l->u->rt->L;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, l->call);
+  int call = lua_gettop(L);
+  for (int i = 1; i <= l->argc + 1; i++) lua_rawgeti(L, call, i);
+  luaL_unref(L, LUA_REGISTRYINDEX, l->call);
+  (void)call_lua(l->u, L, l->argc, 0);
+  lua_settop(L, call - 1);
+  free(l);
+}
+
+/* core.uv_later(fn, ...): calls fn(...), with up to 8 arguments, in the loop's
+ * next round, outside any task, as luv calls a callback. In order. */
+static int l_later(lua_State *L) {
+  struct np_rt *rt = np_bind_rt(L);
+  int count = lua_gettop(L);
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  if (count > 9) return luaL_error(L, "too many arguments");
+  lua_createtable(L, count, 0);
+  lua_insert(L, 1);
+  for (int i = count; i >= 1; i--) lua_rawseti(L, 1, i);
+  int call = luaL_ref(L, LUA_REGISTRYINDEX);
+  struct later *l = calloc(1, sizeof *l);
+  if (!l) {
+    luaL_unref(L, LUA_REGISTRYINDEX, call);
+    return luaL_error(L, "not enough memory");
+  }
+  *l = (struct later){.u = state_of(L),
+                      .call = call,
+                      .argc = count - 1,
+                      .post = {.run = run_later}};
+  np_list_init(&l->post.link);
+  np_loop_post(rt->loop, &l->post);
+  return 0;
 }
 
 /* -- Opening --------------------------------------------------------------- */
@@ -74,7 +126,8 @@ static int l_open(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg functions[] = {{"uv_open", l_open}, {NULL, NULL}};
+static const luaL_Reg functions[] = {
+    {"uv_open", l_open}, {"uv_later", l_later}, {NULL, NULL}};
 
 void np_open_uv(lua_State *L, struct np_rt *rt) {
   struct luv *u = lua_newuserdata(L, sizeof *u);

@@ -193,6 +193,10 @@ static void poll_uv(struct np_loop_uv *u, uv_run_mode mode) {
   uv_unref((uv_handle_t *)&u->wakeup);
 }
 
+void np_loop_poll(struct np_loop *l) {
+  poll_uv(l->uv, UV_RUN_ONCE);
+}
+
 static void poll_until(struct np_loop *l, uint64_t deadline_ns) {
   struct np_loop_uv *u = l->uv;
   if (deadline_ns != u->armed_ns && deadline_ns != NP_FOREVER) {
@@ -201,6 +205,20 @@ static void poll_until(struct np_loop *l, uint64_t deadline_ns) {
     u->armed_ns = deadline_ns;
   }
   poll_uv(u, UV_RUN_ONCE);
+}
+
+/* A busy loop asks the system every now and then, not every turn: with
+ * thousands of ready sockets each answer is long, and most of it is known
+ * already. Polling takes at most a POLL_SHARE-th of the time. */
+enum { POLL_SHARE = 20, POLL_MIN_NS = 100000 };
+
+static void poll_if_due(struct np_loop *l) {
+  uint64_t start_ns = np_clock_machine();
+  if (start_ns < l->next_poll_ns) return;
+  poll_uv(l->uv, UV_RUN_NOWAIT);
+  uint64_t end_ns = np_clock_machine(),
+           pause_ns = (end_ns - start_ns) * POLL_SHARE;
+  l->next_poll_ns = end_ns + (pause_ns > POLL_MIN_NS ? pause_ns : POLL_MIN_NS);
 }
 
 /* Nothing is ready: waits for the first event or deadline. False when neither
@@ -217,7 +235,11 @@ static bool wait(struct np_loop *l, bool may_block) {
       np_clock_advance(l->clock, next_ns);
     else if (may_block)
       poll_uv(l->uv, UV_RUN_ONCE);
-    poll_uv(l->uv, UV_RUN_NOWAIT);
+    /* Where nothing of libuv's is alive, there is only a wakeup to learn of. */
+    if (in_flight || uv_loop_alive(uv))
+      poll_uv(l->uv, UV_RUN_NOWAIT);
+    else
+      poll_if_due(l);
   } else if (may_block && next_ns > np_loop_now(l)) {
     poll_until(l, next_ns);
   } else {
@@ -254,20 +276,6 @@ void np_loop_drain(struct np_loop *l) {
     if (np_list_empty(&l->posts)) poll_uv(l->uv, UV_RUN_ONCE);
     serve_posts(l);
   }
-}
-
-/* A busy loop asks the system every now and then, not every turn: with
- * thousands of ready sockets each answer is long, and most of it is known
- * already. Polling takes at most a POLL_SHARE-th of the time. */
-enum { POLL_SHARE = 20, POLL_MIN_NS = 100000 };
-
-static void poll_if_due(struct np_loop *l) {
-  uint64_t start_ns = np_clock_machine();
-  if (start_ns < l->next_poll_ns) return;
-  poll_uv(l->uv, UV_RUN_NOWAIT);
-  uint64_t end_ns = np_clock_machine(),
-           pause_ns = (end_ns - start_ns) * POLL_SHARE;
-  l->next_poll_ns = end_ns + (pause_ns > POLL_MIN_NS ? pause_ns : POLL_MIN_NS);
 }
 
 bool np_loop_turn(struct np_loop *l, uint64_t budget_ns, bool may_block) {

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/list.h"
+#include "base/trace.h"
 #include "core/timer.h"
 
 struct uv_loop_s;
@@ -39,10 +40,11 @@ struct np_loop {
   struct np_list posts;
   /* Set by task.c: runs ready tasks until the budget is spent. */
   struct np_source ready;
-  size_t holds;          /* work under way that can wake a task by itself */
-  uint64_t next_poll_ns; /* machine time; a busy loop does not poll earlier */
-  uint64_t budget_end;   /* machine time; NP_FOREVER without a budget */
-  struct np_loop_uv *uv; /* owned */
+  size_t holds;           /* work under way that can wake a task by itself */
+  uint64_t next_poll_ns;  /* machine time; a busy loop does not poll earlier */
+  uint64_t budget_end;    /* machine time; NP_FOREVER without a budget */
+  struct np_trace *trace; /* borrowed; NULL: nobody wants to know */
+  struct np_loop_uv *uv;  /* owned */
 };
 
 /* A loop on clock. NULL without memory or file descriptors. */
@@ -88,6 +90,10 @@ static inline void np_loop_hold(struct np_loop *l) {
 static inline void np_loop_release(struct np_loop *l) {
   l->holds--;
 }
+
+/* Blocks until libuv has something, and takes note of it. For a post whose work
+ * is under way and must not be overtaken (work.c); nothing else blocks. */
+void np_loop_poll(struct np_loop *l);
 
 /* Ends a blocking turn early. Any thread, also a signal handler. */
 void np_loop_wakeup(struct np_loop *l);

@@ -3,6 +3,7 @@
 
 #include "core/scope.h"
 #include "core/site.h"
+#include "core/task_trace.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -53,6 +54,7 @@ np_token np_task_park(struct np_task *t, const struct np_wait_ops *ops,
 
 bool np_task_wake(struct np_task *t, np_token token, int status) {
   if (!t->wait || t->token != token) return false;
+  np_trace_task_wake(t, t->wait->what, status);
   np_timer_stop(&t->sched->loop->timers, &t->timer);
   t->sched->waiting_count--;
   t->wait = NULL;
@@ -91,6 +93,7 @@ static bool shielded(const struct np_task *t) {
 void np_task_cancel(struct np_task *t) {
   if (np_task_ended(t) || t->cancelled) return;
   t->cancelled = true;
+  np_trace_task(t, "cancel");
   if (!shielded(t)) np_task_interrupt(t, NP_E_CANCELLED);
 }
 
@@ -198,7 +201,8 @@ struct np_task *np_task_spawn(struct np_sched *s, lua_State *L,
   t->co = co;
   t->site = site;
   s->alive_count++;
-  s->spawned_count++;
+  t->number = (uint32_t)++s->spawned_count;
+  np_trace_task_spawn(t);
   make_ready(t);
   return t;
 }
@@ -242,6 +246,7 @@ static void wake_awaiters(struct np_task *t) {
 /* Unlinks t from everything; its coroutine becomes garbage. */
 static void bury(struct np_task *t, enum np_task_state state) {
   struct np_scope *home = t->home;
+  np_trace_task_end(t, state);
   drop_wait(t);
   while (t->scope != home) np_scope_abandon(t->scope, home);
   t->state = (uint8_t)state;
@@ -352,6 +357,7 @@ static void run(struct np_sched *s, struct np_task *t) {
   s->running = t;
   s->switch_count++;
   t->state = NP_TASK_RUNNING;
+  np_trace_task(t, "run");
   if (lua_status(co) == LUA_YIELD)
     lua_pushlightuserdata(co, (void *)np_task_woken);
   else
@@ -362,6 +368,7 @@ static void run(struct np_sched *s, struct np_task *t) {
   if (rc == LUA_YIELD && yielded_to_wait(co)) {
     lua_pop(co, 1);
     t->state = NP_TASK_WAITING;
+    np_trace_task_wait(t);
     if (!t->wait) make_ready(t); /* woken before it could yield */
     return;
   }

@@ -60,6 +60,7 @@ struct np_task {
   np_push_fn push;
   struct np_list awaiters; /* tasks in task:await() on this one */
   uint32_t token;
+  uint32_t number; /* in the order of spawning, from 1 */
   int status;      /* of the last wake */
   uint32_t anchor; /* anchors[anchor] is the coroutine, [anchor + 1] this */
   uint32_t site;   /* where it was spawned, see np_task_site */

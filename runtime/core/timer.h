@@ -25,6 +25,12 @@ void np_timer_init(struct np_timer *t, void (*fire)(struct np_timer *t));
 int np_timer_start(struct np_timers *ts, struct np_timer *t,
                    uint64_t deadline_ns);
 void np_timer_stop(struct np_timers *ts, struct np_timer *t);
+/* NP_FOREVER when it is not started. */
+static inline uint64_t np_timer_deadline(const struct np_timers *ts,
+                                         const struct np_timer *t) {
+  if (!np_heap_has(&t->node)) return UINT64_MAX;
+  return ts->heap.slots[t->node.index].key;
+}
 /* The earliest deadline, NP_FOREVER when there is none. */
 uint64_t np_timers_next(const struct np_timers *ts);
 /* Fires the earliest timer if it is due at now_ns; false when none is. */

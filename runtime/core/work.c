@@ -11,6 +11,8 @@ struct np_work {
   np_work_fn run, done;
   void *ud;
   bool cancelled;
+  bool in_order; /* posted at its submission: the post waits for the thread */
+  bool left_pool;
 };
 
 static void on_thread(uv_work_t *req) {
@@ -20,6 +22,7 @@ static void on_thread(uv_work_t *req) {
 
 static void finish(struct np_post *p) {
   struct np_work *w = np_container_of(p, struct np_work, post);
+  while (!w->left_pool) np_loop_poll(w->loop);
   np_loop_release(w->loop);
   if (w->done && !w->cancelled) w->done(w->ud);
   free(w);
@@ -28,7 +31,8 @@ static void finish(struct np_post *p) {
 static void on_done(uv_work_t *req, int status) {
   struct np_work *w = np_container_of(req, struct np_work, req);
   (void)status; /* UV_ECANCELED only after np_work_cancel */
-  np_loop_post(w->loop, &w->post);
+  w->left_pool = true;
+  if (!w->in_order) np_loop_post(w->loop, &w->post);
 }
 
 struct np_work *np_work_submit(struct np_loop *l, np_work_fn run,
@@ -46,6 +50,8 @@ struct np_work *np_work_submit(struct np_loop *l, np_work_fn run,
     return NULL;
   }
   np_loop_hold(l);
+  w->in_order = l->clock->is_virtual;
+  if (w->in_order) np_loop_post(l, &w->post);
   return w;
 }
 

@@ -2,7 +2,12 @@
  * Work on libuv's thread pool: run() on a pool thread, then done() on the loop
  * thread as a post (never inside a libuv callback). A submitted job holds the
  * loop and cannot be taken back once it runs: its memory stays valid until
- * done(). run() sees no Lua and nothing of the loop's. */
+ * done(). run() sees no Lua and nothing of the loop's.
+ *
+ * On a virtual clock jobs are done in the order of their submission, each in
+ * the turn after it, however long the threads take: the post is made at once
+ * and waits for its job. What a script sees then does not depend on the pool;
+ * jobs of one turn still run side by side. */
 #ifndef NP_WORK_H
 #define NP_WORK_H
 

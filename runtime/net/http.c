@@ -38,7 +38,16 @@ void np_http_free(struct np_http *h) {
     np_http_client_release(c);
   }
   np_curlio_free(h->io);
+  if (h->network) h->network->free(h->network);
   free(h);
+}
+
+void np_http_set_network(struct np_http *h, struct np_network *n) {
+  h->network = n;
+}
+
+struct np_network *np_http_network(const struct np_http *h) {
+  return h->network;
 }
 
 const char *np_http_library_versions(void) {
@@ -63,9 +72,20 @@ static struct np_curlio *engine_io(struct np_http *h) {
   return h->io;
 }
 
+static struct np_transport *simulated(struct np_http_client *c) {
+  struct np_network *n = c->http->network;
+  if (!n || !n->is_up(n)) return &c->http->none;
+  if (c->sim) return c->sim;
+  c->sim = n->open(n, &(struct np_network_client){
+                          .keepalive_ns = c->config.keepalive_ns,
+                          .max_connections = c->config.max_connections,
+                          .force_close = c->config.force_close});
+  return c->sim;
+}
+
 struct np_transport *np_client_transport(struct np_http_client *c) {
   struct np_http *h = c->http;
-  if (h->loop->clock->is_virtual) return &h->none;
+  if (h->loop->clock->is_virtual) return simulated(c);
   if (c->curl) return c->curl;
   struct np_curlio *io = engine_io(h);
   if (io) c->curl = np_http_curl_new(io, h->loop, &c->config);
@@ -135,6 +155,8 @@ void np_http_client_close(struct np_http_client *c) {
     np_http_call_close(np_container_of(n, struct np_http_call, link));
   if (c->curl) c->curl->ops->free(c->curl);
   c->curl = NULL;
+  if (c->sim) c->sim->ops->free(c->sim);
+  c->sim = NULL;
 }
 
 void np_client_unref(struct np_http_client *c) {
@@ -170,8 +192,9 @@ void np_http_client_stats(const struct np_http_client *c,
                                 .waiting = c->pool.waiting,
                                 .in_flight = c->pool.in_flight,
                                 .sends = c->sends};
+  if (c->sim) out->connections = c->sim->ops->connections(c->sim);
   if (!c->curl) return;
-  out->connections = c->curl->ops->connections(c->curl);
+  out->connections += c->curl->ops->connections(c->curl);
   out->easies = np_http_curl_easies(c->curl);
 }
 

@@ -67,6 +67,7 @@ struct np_http_request {
   bool replay_safe;      /* may be sent again after it may have arrived */
   enum np_http_version version;
   const char *compression; /* as in the config */
+  uint64_t operation;      /* as in struct np_exchange */
   struct np_http_limits limits;
 };
 
@@ -98,6 +99,9 @@ struct np_http *np_http_new(struct np_loop *l, const struct np_log *log);
 /* All clients and calls are released. */
 void np_http_free(struct np_http *h);
 void np_http_stats(const struct np_http *h, struct np_http_stats *out);
+/* From now on n (moved to h) carries requests on a virtual clock. */
+void np_http_set_network(struct np_http *h, struct np_network *n);
+struct np_network *np_http_network(const struct np_http *h);
 
 /* -- Clients --------------------------------------------------------------- */
 

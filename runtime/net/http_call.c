@@ -20,8 +20,10 @@ static struct np_http_call *of(struct np_exchange *x) {
   return np_container_of(x, struct np_http_call, x);
 }
 
+/* Never 0, which means "not yet": virtual time begins there. */
 static uint64_t now(const struct np_http_call *call) {
-  return np_loop_now(call->client->http->loop);
+  uint64_t now_ns = np_loop_now(call->client->http->loop);
+  return now_ns ? now_ns : 1;
 }
 
 void np_call_wake(struct np_call_wait *w, int status) {
@@ -89,6 +91,48 @@ static void touch(struct np_http_call *call) {
   if (call->limits.idle_ns != NP_FOREVER) call->activity_ns = now(call);
 }
 
+/* -- What a trace tells -------------------------------------------------------
+ */
+
+/* Begins an event of the call's, or returns NULL: nobody wants to know. */
+static struct np_trace *trace(const struct np_http_call *call,
+                              const char *what) {
+  struct np_trace *t = call->client->http->loop->trace;
+  if (!t || call->trace_number == 0) return NULL;
+  np_trace_begin(t, what);
+  np_trace_number(t, "call", call->trace_number);
+  return t;
+}
+
+static void trace_begin(struct np_http_call *call) {
+  struct np_trace *t = call->client->http->loop->trace;
+  call->trace_number = t ? ++t->calls : 0;
+  t = trace(call, "request");
+  if (!t) return;
+  np_trace_name(t, "method", call->x.method);
+  np_trace_text(t, "url", call->x.url, call->x.url_len);
+  np_trace_end(t);
+}
+
+static void trace_sending(const struct np_http_call *call) {
+  struct np_trace *t = trace(call, "send");
+  if (!t) return;
+  np_trace_number(t, "send", call->sends);
+  np_trace_end(t);
+}
+
+static void trace_ended(const struct np_http_call *call) {
+  bool failed = call->error.code != NP_OK;
+  struct np_trace *t = trace(call, failed ? "failure" : "answer");
+  if (!t) return;
+  np_trace_number(t, failed ? "sends" : "status",
+                  failed ? call->sends : (uint64_t)call->status);
+  if (failed) np_trace_name(t, "kind", np_err_name(call->error.code));
+  if (failed) np_trace_name(t, "phase", call->error.phase);
+  if (!failed) np_trace_number(t, "bytes", call->body_total);
+  np_trace_end(t);
+}
+
 /* -- The end ------------------------------------------------------------------
  */
 
@@ -129,6 +173,7 @@ static void ended(struct np_http_call *call, const struct np_progress *p) {
   call->ended_ns = now(call);
   call->progress = *p;
   if (call->error.code != NP_OK || call->refused_again) dress_error(call, p);
+  trace_ended(call);
   np_call_wake(&call->reader, call->error.code);
   np_call_wake(&call->writer,
                call->error.code != NP_OK ? call->error.code : NP_E_SEND);
@@ -185,6 +230,7 @@ static bool on_sending(struct np_exchange *x, bool again) {
   call->client->http->sends++;
   call->sending_ns = call->activity_ns = now(call);
   call->sent_ns = x->has_body && !x->body ? 0 : call->sending_ns;
+  trace_sending(call);
   arm(call);
   return true;
 }
@@ -383,6 +429,7 @@ int np_call_begin(struct np_http_call *call, uint64_t now_ns) {
     call->x.body = NULL;
   }
   np_timer_init(&call->timer, on_timer);
+  trace_begin(call);
   arm(call);
   if (!via)
     (void)np_error_set(&call->error, NP_E_LIMIT, NULL, "out of memory");

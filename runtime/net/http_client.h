@@ -7,11 +7,12 @@
 #include "net/http_pool.h"
 
 struct np_http {
-  struct np_loop *loop;     /* borrowed until free */
-  const struct np_log *log; /* borrowed until free */
-  struct np_curlio *io;     /* owned; NULL until the first real request */
-  struct np_list clients;   /* np_http_client */
-  struct np_transport none; /* what carries requests on a virtual clock */
+  struct np_loop *loop;       /* borrowed until free */
+  const struct np_log *log;   /* borrowed until free */
+  struct np_curlio *io;       /* owned; NULL until the first real request */
+  struct np_list clients;     /* np_http_client */
+  struct np_transport none;   /* what carries requests on a virtual clock ... */
+  struct np_network *network; /* ... unless this is there and up; owned */
   uint64_t sends;
 };
 
@@ -23,6 +24,7 @@ struct np_http_client {
   struct np_http_config config; /* its strings are owned */
   struct np_pool pool;
   struct np_transport *curl; /* owned; NULL until the first real request */
+  struct np_transport *sim;  /* owned; NULL until the first simulated one */
   struct np_list calls;      /* np_http_call, from new to release */
   struct np_list spare;      /* np_http_call, to be used again */
   uint32_t spare_count, call_count;
@@ -70,6 +72,7 @@ struct np_http_call {
   uint64_t announced;      /* the head's Content-Length; NP_BODY_UNKNOWN */
   size_t out_at;           /* of out: handed over */
   size_t head_total;       /* bytes of all heads */
+  uint64_t trace_number;   /* in the order of their start; 0: not traced */
   /* When; 0: not yet. sent_ns: the last byte of the request was handed over. */
   uint64_t made_ns, admitted_ns, sending_ns, sent_ns, activity_ns, ended_ns;
   struct np_progress progress; /* once ended */

@@ -193,6 +193,7 @@ static void take_request(struct np_http_call *call,
   call->x.body = r->streams_body ? NULL : r->body;
   call->x.body_len = r->streams_body ? r->streamed_len : r->body_len;
   call->x.has_body = r->has_body || r->streams_body;
+  call->x.operation = r->operation;
   call->x.version = r->version;
   call->x.compression = r->compression;
 }
@@ -217,6 +218,7 @@ int np_http_call_run(struct np_http_call *call, struct np_task *t,
   if (rc < 0) return rc;
   take_request(call, r);
   call->made_ns = np_loop_now(call->client->http->loop);
+  if (call->made_ns == 0) call->made_ns = 1; /* 0 means "not yet" */
   rc = np_pool_enter(&call->client->pool, call->host, t, ops, call,
                      r->limits.queue_ns);
   if (rc == NP_PARKED) {
@@ -331,7 +333,9 @@ void np_http_call_timings(const struct np_http_call *call,
   out->connect = p.connect_ns;
   out->tls = p.tls_ns;
   out->send = gap(call->sending_ns, call->sent_ns);
-  out->first_byte = gap(p.before_send_ns + out->send, p.first_byte_ns);
+  /* Simulated, a request may be out at the very instant it began. */
+  uint64_t out_ns = p.before_send_ns + out->send;
+  out->first_byte = p.first_byte_ns > out_ns ? p.first_byte_ns - out_ns : 0;
   out->download = gap(p.first_byte_ns, p.total_ns);
   out->total = gap(call->made_ns, end_ns);
 }

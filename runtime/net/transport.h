@@ -63,6 +63,7 @@ struct np_exchange_ops {
 struct np_origin {
   const char *name; /* "host:port", for messages */
   bool is_address;  /* no name that would have to be looked up */
+  void *way;        /* the transport's; of a simulated network */
   struct {
     struct np_list held; /* exchanges that wait for the first one's answer */
     struct np_list ripe; /* link: the held ones may go */
@@ -76,6 +77,7 @@ static inline void np_origin_init(struct np_origin *o) {
   np_list_init(&o->lookup.ripe);
   o->lookup.scout = NULL;
   o->lookup.fresh_until_ns = 0;
+  o->way = NULL;
 }
 static inline void np_origin_fini(struct np_origin *o) {
   np_list_remove(&o->lookup.ripe); /* no exchange is held any more */
@@ -94,6 +96,8 @@ struct np_exchange {
   uint64_t body_len;
   const char *compression; /* Accept-Encoding; "" all known, NULL none */
   size_t url_len;
+  /* In a simulation: what this is an attempt at, by its number; 0: unknown. */
+  uint64_t operation;
   enum np_http_version version;
   bool has_body;
 };
@@ -118,6 +122,24 @@ struct np_transport_ops {
 
 struct np_transport {
   const struct np_transport_ops *ops;
+};
+
+/* What a simulated network must know of a client. */
+struct np_network_client {
+  uint64_t keepalive_ns;
+  uint32_t max_connections;
+  bool force_close;
+};
+
+/* Takes the place of libcurl on a virtual clock. */
+struct np_network {
+  /* The transport of one client; NULL without memory. */
+  struct np_transport *(*open)(struct np_network *n,
+                               const struct np_network_client *c);
+  /* Whether it carries anything at all at the moment. */
+  bool (*is_up)(const struct np_network *n);
+  /* The last transport is closed. */
+  void (*free)(struct np_network *n);
 };
 
 /* Carries nothing: every start fails with kind "connect". A runtime on a

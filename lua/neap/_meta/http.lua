@@ -133,6 +133,18 @@ function core.http_stats() end
 ---@return string[] headers {name, value, name, value, ...}
 function core.http_headers(raw) end
 
+--- The value of the first field of that name; cheaper than a look at them all.
+---@param raw neap.http_meta
+---@param name string in any case
+---@return string?
+function core.http_header(raw, name) end
+
+--- Whether a field speaks of rate limits or of waiting (Retry-After); cheaper than
+--- a look at them all.
+---@param raw neap.http_meta
+---@return boolean
+function core.http_mentions_limits(raw) end
+
 --- Seconds by phase: queue, pace (0 here), dns, connect, tls, send, first_byte,
 --- download; total is from the call to its end. Of a stream: so far.
 ---@param raw neap.http_meta

@@ -13,9 +13,15 @@ core.json_null = nil
 core.json_empty_array = nil
 
 ---@param value any
+---@param options? {sort_keys: boolean?} the members of objects in the order of their names
 ---@return string? text
 ---@return neap.Error? err kind "invalid" with the place in the message; "too_large" beyond 100 MB
-function core.json_encode(value) end
+function core.json_encode(value, options) end
+
+--- Whether json_encode always sorts keys, as in a simulation.
+---@param on boolean
+---@return boolean before
+function core.json_sort_keys(on) end
 
 ---@param text string
 ---@return any value nil only with an error: null is core.json_null

@@ -9,6 +9,12 @@ local core = {}
 ---@return table uv
 function core.uv_open(on_error) end
 
+--- Calls `fn(...)` in the loop's next round, outside any task, as luv calls a
+--- callback; in order. Never waits.
+---@param fn function
+---@param ... any up to 8
+function core.uv_later(fn, ...) end
+
 ---@class neap.gate
 local gate = {}
 

@@ -9,13 +9,19 @@ local M = {
   name = "sim",
   operands = "script.lua [args]",
   summary = "run a script in virtual time",
-  usage = "neap sim [--seed N] script.lua [args]",
+  usage = "neap sim [--world FILE] [--seed N] script.lua [args]",
   details = [[
 Time jumps to the next deadline whenever nothing is ready, so an hour of waiting
 takes no time. It begins at 0, on 1 January 2026. Equal seeds give equal draws;
-the order of pairs and Lua's own clock are still the machine's. No network.
-The last line on standard error says how much virtual and real time went by.]],
+pairs goes in the order of the keys, and Lua's own clock is the simulated one.
+Requests reach the upstreams of a world by host name, and what the script serves
+itself; nothing leaves the machine, files are read as they are. The last lines on
+standard error say how much virtual and real time went by, what was asked, and
+what was simulated. The exit code is the script's.]],
   options = {
+    { name = "world", short = "w", type = "string", metavar = "FILE", help = "the upstreams, see docs/world.md" },
+    { name = "trace", type = "string", metavar = "FILE", help = "write every event to a file, a line of JSON each" },
+    { name = "check-determinism", type = "boolean", help = "run twice and compare; the first difference fails" },
     { name = "seed", short = "s", type = "integer", min = 0, max = 2 ^ 53, default = 1, metavar = "N",
       help = "seed of all randomness" },
   },
@@ -42,29 +48,66 @@ local function summary(virtual_s, real_s, switches, tasks)
     M.duration(virtual_s), M.duration(real_s), factor, switches, tasks, core.seed())
 end
 
-local function finish(started, ...)
+local function finish(started, ok, ...)
   local stats = core.stats()
   io.stdout:flush()
   io.stderr:write(summary(core.now() - started.now, core.machine_time() - started.machine,
     stats.switches - started.switches, stats.spawned - started.spawned), "\n")
+  local network = require "neap.sim.network"
+  for _, line in ipairs(require("neap.sim.summary").lines(network.current() or started.network, started.read)) do
+    io.stderr:write("sim: ", line, "\n")
+  end
+  network.down()
+  if core.is_traced() then
+    local events, failure = require("neap.sim.trace").stop()
+    if not events then run.fail(failure, 1) end
+  end
+  if not ok then error((...), 0) end
   return ...
+end
+
+--- Loads the world, if one was asked for, and puts its network up.
+local function network_of(opts)
+  local world
+  if opts.world then
+    local ok, loaded = pcall(function() return require("neap.world").load(opts.world) end)
+    if not ok then return nil, (tostring(loaded):gsub("\n.*$", "")) end
+    world = loaded
+  end
+  return require("neap.sim.network").up(world, opts.seed)
+end
+
+local function check(opts, rest)
+  local code, message = require("neap.sim.check").main(opts, rest)
+  if message then return run.fail(message, code) end
+  core.host.set_exit_code(code)
 end
 
 ---@param opts table
 ---@param rest string[]
 function M.main(opts, rest)
   if #rest == 0 then return run.fail("sim needs a script (try 'neap help sim')", 2) end
+  if opts.check_determinism then return check(opts, rest) end
   local path = table.remove(rest, 1)
   local chunk, message, code = run.load(path)
   if not chunk then return run.fail(message, code) end
   core.reseed(opts.seed)
   run.set_arg(path, rest)
+  if opts.trace then
+    local ok, failure = require("neap.sim.trace").start(opts.trace)
+    if not ok then return run.fail(failure, 2) end
+  end
+  local env = require("neap.sim.determinism").install()
+  setfenv(chunk, env)
+  local network, reason = network_of(opts)
+  if not network then return run.fail(reason, 2) end
   local stats = core.stats()
   local started = {
     now = core.now(), machine = core.machine_time(), switches = stats.switches, spawned = stats.spawned,
+    network = network, read = require("neap.sim.disk").watch(env),
   }
   -- In a scope, so that the summary comes after the script's last task.
-  return finish(started, scope.scope(function() return chunk(unpack(rest)) end))
+  return finish(started, xpcall(scope.scope, core.note_traceback, function() return chunk(unpack(rest)) end))
 end
 
 return M

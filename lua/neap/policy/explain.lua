@@ -29,6 +29,12 @@ local function describe(call, now)
   return found
 end
 
+-- Tasks have no order; copies are told in that of their start.
+local function older(a, b)
+  if a.elapsed ~= b.elapsed then return a.elapsed > b.elapsed end
+  return (a.endpoint or "") < (b.endpoint or "")
+end
+
 local function copies_of(call, now)
   local copies
   for _, other in pairs(calls.all()) do
@@ -37,6 +43,7 @@ local function copies_of(call, now)
       copies[#copies + 1] = describe(other, now)
     end
   end
+  if copies then table.sort(copies, older) end
   return copies
 end
 

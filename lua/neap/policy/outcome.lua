@@ -1,10 +1,13 @@
 --- What an outcome says about the upstream. An outcome is what a call returned:
 --- a result (a response with a `status`, or anything), or nil and an error.
 --- Pure; every policy judges by these rules unless it is told otherwise.
+local core = require "neap.core"
 local error_class = require "neap.error"
 local rate_headers = require "neap.rate_headers"
 
 local M = {}
+
+local response_class, header_of = core.http_response_metatable, core.http_header
 
 ---@alias neap.policy.Verdict
 ---| "ok" the upstream works: a 2xx, 3xx, or an answer that blames the request
@@ -46,7 +49,12 @@ function M.verdict(result, err)
   return NEUTRAL[err.kind] and "neutral" or "failed"
 end
 
+--- Of a response whose headers nobody has looked at yet no table is made for one.
 local function header(value, name)
+  if getmetatable(value) == response_class and rawget(value, "headers") == nil then
+    local raw = rawget(value, "raw")
+    if raw then return header_of(raw, name) end
+  end
   local headers = type(value) == "table" and value.headers
   return type(headers) == "table" and headers[name] or nil
 end

@@ -1,4 +1,6 @@
 --- What a handler returns, turned into status, flat headers and bytes. Pure.
+local sorted = require "neap.sorted"
+
 local concat, lower, type, tostring = table.concat, string.lower, type, tostring
 
 local M = {}
@@ -30,8 +32,10 @@ function M.headers(where, given)
   local flat, length, has_type = {}, nil, false
   if given == nil then return flat, nil, false end
   if type(given) ~= "table" then bad(where, "headers must be a table, got %s", type(given)) end
-  for name, value in pairs(given) do
+  for name in pairs(given) do
     if type(name) ~= "string" then bad(where, "header names must be strings, got %s", type(name)) end
+  end
+  for name, value in sorted.pairs(given) do
     local key = lower(name)
     if key == "content-type" then has_type = true end
     if key == "content-length" then

@@ -1,0 +1,125 @@
+--- Upstreams that are a Lua function: each request gets a task, which may wait. The
+--- function gets what a handler of `neap.serve` gets and returns the same; besides,
+--- `chunks` instead of a body: { { after = seconds since the first byte, data = } }.
+local core = require "neap.core"
+local errors = require "neap.error"
+local exchanges = require "neap.sim.exchange"
+local reply = require "neap.service.reply"
+local requests = require "neap.service.request"
+
+local setmetatable, type, xpcall = setmetatable, type, xpcall
+
+local M = {}
+
+---@class neap.sim.Handler
+---@field package upstream table
+---@field package next_id integer
+local Handler = {}
+Handler.__index = Handler
+
+local made = setmetatable({}, { __mode = "k" })
+
+--- The tasks under way, by their numbers, so that they are cancelled in order.
+local tasks, next_task = {}, 0
+
+--- What answers for an upstream that has a handler.
+---@param upstream table
+---@return neap.sim.Handler
+function M.of(upstream)
+  local handler = made[upstream]
+  if not handler then
+    handler = setmetatable({ upstream = upstream, next_id = 0 }, Handler)
+    made[upstream] = handler
+  end
+  return handler
+end
+
+--- Cancels what is under way.
+function M.cancel()
+  local numbers = {}
+  for number in pairs(tasks) do numbers[#numbers + 1] = number end
+  table.sort(numbers)
+  for i = 1, #numbers do tasks[numbers[i]]:cancel() end
+end
+
+function Handler:connect(now)
+  return self.upstream.connect and self.upstream:connect(now) or { seconds = 0 }
+end
+
+local function send_chunks(raw, answer)
+  local flat = reply.headers("neap.world", answer.headers)
+  local began = core.now()
+  raw:stream(answer.status or 200, flat)
+  for _, chunk in ipairs(answer.chunks) do
+    local left = began + chunk.after - core.now()
+    if left > 0 then core.sleep(left) end
+    if not raw:write(chunk.data) then return end
+  end
+  raw:finish()
+end
+
+local function send(raw, request, ...)
+  local first = ...
+  if request.responded then
+    raw:finish()
+  elseif type(first) == "table" and first.chunks then
+    send_chunks(raw, first)
+  else
+    raw:reply(reply.read(...))
+  end
+end
+
+local function run(fn, raw, request)
+  send(raw, request, fn(request))
+end
+
+local function with_traceback(err)
+  if errors.is(err, "cancelled") then return err end
+  return errors.wrap(err, debug.traceback("", 2):gsub("^\n", ""))
+end
+
+local function handle(fn, raw, request, number)
+  local ok, err = xpcall(run, with_traceback, fn, raw, request)
+  tasks[number] = nil
+  if ok then return end
+  if errors.is(err, "cancelled") then
+    raw:abort()
+    error(err, 0)
+  end
+  core.log("error", ("the simulated world failed: %s %s: %s\n%s"):format(request.method, request.target, tostring(err),
+    err.traceback or ""))
+  if not raw.answered then
+    raw:reply(500, { "Content-Type", "text/plain; charset=utf-8" }, "internal server error\n")
+  else
+    raw:abort()
+  end
+end
+
+--- For the network: a request has arrived. What it returns is told of `due` and
+--- `gone`.
+function Handler:takes(slot, now, method, target, on_end, operation, attempt)
+  self.next_id = self.next_id + 1
+  local stats = self.upstream.stats
+  local index
+  local raw = exchanges.new(slot, self.next_id, method, target, now, function(_, outcome, status)
+    if stats then
+      stats:finish(index, outcome == "sent" and status or outcome == "dropped" and "drop" or "disconnect",
+        core.now() - now)
+    end
+    on_end(outcome, status)
+  end)
+  local request = requests.new(raw, nil)
+  rawset(request, "operation", operation)
+  rawset(request, "attempt", attempt)
+  if stats then
+    index = stats:arrive(request.headers["x-client-request-id"], request.path, nil, now)
+    stats:note_peak(stats.open)
+  end
+  next_task = next_task + 1
+  local task = core.spawn_detached(handle, self.upstream.handler, raw, request, next_task)
+  task:set_name("handler of " .. tostring(self.upstream.host or self.upstream.name or "an upstream"))
+  tasks[next_task] = task
+  return raw
+end
+
+return M

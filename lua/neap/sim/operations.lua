@@ -1,0 +1,95 @@
+--- What a simulated request is an attempt at, so that a world's draws can be keyed
+--- by it. The calls of policies are numbered as their first requests go out; every
+--- attempt, and every copy of a hedge, has its call's number. A call inside an
+--- attempt of another one is the same operation in each of the outer attempts.
+local calls = require "neap.policy.call"
+local core = require "neap.core"
+
+local M = {}
+
+local active, current = calls.all(), core.current
+
+---@class neap.sim.Operations
+---@field count integer operations so far, those without a number included
+---@field package next integer
+---@field package holders table<integer, table> by number: who remembers its visits
+---@field package keys table<string, table> by idempotency key
+local Operations = {}
+Operations.__index = Operations
+
+---@return neap.sim.Operations
+function M.new()
+  return setmetatable({ count = 0, next = 0, holders = setmetatable({}, { __mode = "v" }), keys = {} }, Operations)
+end
+
+local function give_number(self, holder)
+  local number = self.next + 1
+  self.next, self.count = number, self.count + 1
+  holder.operation = number
+  self.holders[number] = holder
+  return number
+end
+
+--- The number of the call inside an attempt of `outer`: kept there, for the next
+--- attempt makes the call anew.
+local function number_inside(self, call, outer)
+  outer = outer:root()
+  local inside = outer.operations
+  if not inside then
+    inside = {}
+    outer.operations = inside
+  end
+  local holder = inside[call.number]
+  if not holder then
+    holder = {}
+    inside[call.number] = holder
+    give_number(self, holder)
+  end
+  call.operation = holder.operation
+  return holder.operation
+end
+
+--- The operation of the request that the running task is about to send; 0: it is
+--- not inside a policy. Never waits.
+---@return integer
+function Operations:identify()
+  local call = active[current()]
+  if not call then return 0 end
+  if call.parent then call = call:root() end
+  local number = call.operation
+  if number then return number end
+  if call.outer then return number_inside(self, call, call.outer) end
+  return give_number(self, call)
+end
+
+local function count_visit(holder, upstream)
+  local visit = (holder[upstream] or 0) + 1
+  holder[upstream] = visit
+  return visit
+end
+
+--- A request has arrived. Returns what names its operation, and how often that
+--- came to this upstream; nothing when there is no telling.
+---@param number integer of `identify`
+---@param key string? its idempotency key, when the number is 0
+---@param upstream table
+---@return integer|string? operation
+---@return integer? attempt
+function Operations:visit(number, key, upstream)
+  if number > 0 then
+    local holder = self.holders[number]
+    return number, holder and count_visit(holder, upstream) or 1
+  end
+  if not key then
+    self.count = self.count + 1
+    return nil
+  end
+  local holder = self.keys[key]
+  if not holder then
+    holder = {}
+    self.keys[key], self.count = holder, self.count + 1
+  end
+  return key, count_visit(holder, upstream)
+end
+
+return M
