@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The programs of docs/guide.md, README.md, docs/api and docs/sim run, and print what stands
+-- The programs of docs/guide.md, README.md, docs/world.md, docs/api and docs/sim run, and print what stands
 -- below. A fence says what a program needs: "lua" virtual time, "lua real" real
 -- time, "lua mock" a `neap mock` on port 8080 (here on any port); "lua part" is
 -- a part of one and is not run.
@@ -61,7 +61,7 @@ local function with_mock(program)
 end
 
 --- Every page with programs: path, whether what it prints must stand below.
-local pages = { { "docs/guide.md", true }, { "README.md", true } }
+local pages = { { "docs/guide.md", true }, { "README.md", true }, { "docs/world.md", false } }
 for _, folder in ipairs { "docs/api/", "docs/sim/" } do
   for name in lfs.dir(root .. folder) do
     if name:find "%.md$" then pages[#pages + 1] = { folder .. name, false } end

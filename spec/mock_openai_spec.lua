@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 local json = require "neap.json"
-local openai = require "neap.mock.openai"
-local text = require "neap.mock.text"
+local openai = require "neap.world.openai"
+local text = require "neap.world.openai.text"
 
 local function call_of(body) return { id = "abc", created = 1700000000, body = body } end
 

@@ -52,6 +52,7 @@ local lazy = {
   telemetry = { "neap.telemetry" },
   throttle = { "neap.throttle", "new" },
   uv = { "neap.uv" },
+  world = { "neap.world" },
 }
 
 setmetatable(M, {

@@ -4,14 +4,14 @@ local core = require "neap.core"
 local errors = require "neap.error"
 local law_options = require "neap.world.options"
 local laws = require "neap.world.law"
-local openai = require "neap.mock.openai"
+local openai = require "neap.world.openai"
 local options = require "neap.options"
 local serve = require "neap.serve"
 local statistics = require "neap.world.stats"
 local streams = require "neap.world.streams"
-local text = require "neap.mock.text"
+local text = require "neap.world.openai.text"
+local wait = require "neap.mock.wait"
 
-local huge, max = math.huge, math.max
 local now, sleep = core.now, core.sleep
 
 local M = {}
@@ -40,22 +40,8 @@ function Mock:new_id()
   return table.concat(parts)
 end
 
-local ERROR_CODES = { [400] = "bad_request", [401] = "invalid_api_key", [404] = "not_found",
-  [408] = "timeout", [409] = "conflict", [429] = "rate_limit_exceeded", [500] = "internal_error",
-  [502] = "bad_gateway", [503] = "overloaded", [504] = "gateway_timeout", [529] = "overloaded" }
-
-local function message_of(fate)
-  if fate.kind == "over" then return "every slot is taken; try again later" end
-  if fate.kind ~= "limit" then return "the mock fails this request, as it was told to" end
-  if not fate.retry_after then
-    return ("this request needs more %s than the limit ever allows"):format(fate.dimension)
-  end
-  return ("rate limit of %s reached; try again in %.3f s"):format(fate.dimension, fate.retry_after)
-end
-
 local function failure(fate, headers)
-  local answer = openai.error(fate.status, message_of(fate), ERROR_CODES[fate.status])
-  if fate.dimension then answer.json.error.type = fate.dimension end
+  local answer = openai.failure(fate)
   answer.headers = headers
   return answer
 end
@@ -67,24 +53,13 @@ local function echo(request)
     body = text.printable(request.body) }
 end
 
---- Passes the time while the client is there.
----@return true? gone
-local function stay(request, seconds)
-  if seconds <= 0 then return end
-  local till = now() + seconds
-  local gone = request:wait_disconnect(seconds)
-  if gone then return true end
-  local left = till - now() -- it could not be watched
-  if left > 0 then sleep(left) end
-end
-
 function Mock:send_stream(request, chunks, headers)
   local json = require "neap.json"
   headers["content-type"] = "text/event-stream"
   headers["cache-control"] = "no-cache"
   local writer = request:respond { headers = headers }
   for i = 1, writer and #chunks or 0 do
-    if i > 1 and stay(request, self.config.token_delay) then return end
+    if i > 1 and wait.stay(request, self.config.token_delay) then return end
     if not writer:event(json.encode(chunks[i])) then return end
   end
   if writer then writer:event "[DONE]" end
@@ -101,32 +76,6 @@ end
 
 -- -- A request's way ---------------------------------------------------------
 
-local function wake(fate)
-  fate.event:set()
-end
-
-local function watch(request, fate)
-  request:wait_disconnect()
-  fate.gone = true
-  fate.event:set()
-end
-
---- Waits until the request has its slot, or its client has left.
----@return true? gone
-function Mock:wait_in_line(request, fate)
-  local law, event = self.law, core.event()
-  fate.event, fate.on_start = event, wake
-  local watcher = core.spawn_background(watch, request, fate)
-  while fate.state == "queued" and not fate.gone do
-    event:clear()
-    local change = law:next_change()
-    event:wait(change < huge and max(0, change - now()) or nil)
-    law:advance(now())
-  end
-  watcher:cancel()
-  return fate.gone
-end
-
 function Mock:hang(request)
   self.hanging[request] = true
   request:hang()
@@ -137,13 +86,13 @@ end
 ---@return true? gone the client has left
 ---@return table? answer
 function Mock:work(request, work, fate, headers)
-  if fate.state == "queued" and self:wait_in_line(request, fate) then return true end
+  if fate.state == "queued" and wait.in_line(self.law, request, fate) then return true end
   if fate.kind == "hang" then
     request.instead = "hang"
     self:hang(request)
     return true
   end
-  if stay(request, fate.ends - now()) or request:disconnected() then return true end
+  if wait.stay(request, fate.ends - now()) or request:disconnected() then return true end
   headers["openai-processing-ms"] = ("%d"):format((now() - fate.began) * 1000)
   if fate.kind == "drop" then
     request.instead = "drop"

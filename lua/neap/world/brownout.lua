@@ -1,5 +1,5 @@
 --- A server that gets worse without going down: slower with its load, or slower
---- and failing during a window of time. Pure.
+--- and failing during a window of time, at once or in a slow ramp. Pure.
 ---
 --- What a request suffers is settled when its work begins: with n requests worked
 --- on (itself included), each rule that is in force multiplies its latency by
@@ -9,8 +9,9 @@
 --- so that beyond the knee latency grows linearly: with slope 1 it is twice the
 --- unloaded one at twice the knee, and throughput stays where it was at the knee;
 --- with a slope above 1 more load means less throughput. And it fails with
---- probability `error`.
-local huge, max = math.huge, math.max
+--- probability `error`. A ramp scales what a rule adds (latency - 1, slope, error)
+--- from nothing to all of it.
+local huge, max, min = math.huge, math.max, math.min
 
 local M = {}
 
@@ -22,6 +23,8 @@ local M = {}
 ---@field status? integer of `error`, default 503
 ---@field from? number seconds since the start, default 0
 ---@field to? number seconds since the start, default: for ever
+---@field ramp? number seconds from `from` on in which it grows to its full size; default 0
+---@field ramp_down? number seconds before `to` in which it shrinks to nothing; default 0
 
 ---@class neap.world.Brownout
 local Brownout = {}
@@ -35,8 +38,14 @@ function M.new(rules, start)
   return setmetatable({ rules = rules, start = start }, Brownout)
 end
 
-local function in_force(rule, t)
-  return t >= (rule.from or 0) and t < (rule.to or huge)
+--- How much of a rule is in force, from 0 to 1.
+local function strength(rule, t)
+  local from, to = rule.from or 0, rule.to or huge
+  if t < from or t >= to then return 0 end
+  local share, ramp, down = 1, rule.ramp, rule.ramp_down
+  if ramp and t < from + ramp then share = (t - from) / ramp end
+  if down and t > to - down then share = min(share, (to - t) / down) end
+  return share
 end
 
 --- What a latency is multiplied by.
@@ -47,9 +56,10 @@ function Brownout:factor(now, load)
   local factor, t = 1, now - self.start
   for i = 1, #self.rules do
     local rule = self.rules[i]
-    if in_force(rule, t) then
-      factor = factor * (rule.latency or 1)
-      if rule.knee then factor = factor * (1 + (rule.slope or 1) * max(0, load - rule.knee) / rule.knee) end
+    local share = strength(rule, t)
+    if share > 0 then
+      factor = factor * (1 + ((rule.latency or 1) - 1) * share)
+      if rule.knee then factor = factor * (1 + share * (rule.slope or 1) * max(0, load - rule.knee) / rule.knee) end
     end
   end
   return factor
@@ -63,9 +73,10 @@ function Brownout:failure(now, u)
   local t = now - self.start
   for i = 1, #self.rules do
     local rule = self.rules[i]
-    if rule.error and in_force(rule, t) then
-      if u < rule.error then return rule.status or 503 end
-      u = (u - rule.error) / (1 - rule.error) -- uniform again, given that it passed
+    local p = rule.error and rule.error * strength(rule, t) or 0
+    if p > 0 then
+      if u < p then return rule.status or 503 end
+      u = (u - p) / (1 - p) -- uniform again, given that it passed
     end
   end
 end

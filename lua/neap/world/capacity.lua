@@ -38,11 +38,13 @@ Capacity.__index = Capacity
 ---@param over "reject"|"queue"
 ---@param start number seconds: the schedule's 0
 ---@param callbacks neap.world.Callbacks
+---@param max_waiting? integer the longest line; who comes then is turned away; default: no limit
 ---@return neap.world.Capacity
-function M.new(spec, over, start, callbacks)
+function M.new(spec, over, start, callbacks, max_waiting)
   if type(spec) ~= "table" then spec = { { at = 0, slots = spec or huge } } end
   return setmetatable({
     steps = spec, step = 1, start = start, limit = spec[1].slots, queues = over == "queue",
+    max_waiting = max_waiting or huge,
     begin = callbacks.begin, nudge = callbacks.nudge,
     busy = 0, max_busy = 0, waiting = 0,
     line = {}, first = 1, last = 0, -- tickets; those who left stay until their turn
@@ -129,7 +131,7 @@ function Capacity:enter(now, ticket, since)
   self:advance(now)
   if self.busy < self.limit then
     serve(self, ticket, since or now)
-  elseif self.queues then
+  elseif self.queues and self.waiting < self.max_waiting then
     ticket.state = "queued"
     self.last = self.last + 1
     self.line[self.last] = ticket

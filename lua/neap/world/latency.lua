@@ -2,12 +2,12 @@
 --- Pure: a sampler takes a function that draws uniform numbers in [0, 1).
 local options = require "neap.options"
 
-local cos, exp, log, pi, sqrt = math.cos, math.exp, math.log, math.pi, math.sqrt
+local cos, exp, floor, log, pi, sqrt = math.cos, math.exp, math.floor, math.log, math.pi, math.sqrt
 
 local M = {}
 
 ---@class neap.world.Latency
----@field law "fixed"|"constant"|"uniform"|"exponential"|"lognormal"|"pareto"
+---@field law "fixed"|"constant"|"uniform"|"exponential"|"lognormal"|"pareto"|"empirical"
 ---@field seconds? number fixed, constant
 ---@field min? number seconds; uniform: the least; pareto: the scale, also the least
 ---@field max? number uniform, seconds
@@ -15,6 +15,8 @@ local M = {}
 ---@field median? number lognormal, seconds
 ---@field sigma? number lognormal: of the logarithm
 ---@field alpha? number pareto: the shape; the mean is infinite up to 1, the variance up to 2
+---@field samples? number[] empirical: seconds that were measured; each is as likely as any other
+---@field scale? number empirical: what the samples are multiplied by; default 1
 
 --- The parameters of each law and their ranges. In this order they may be written
 --- without their names: `fixed:0.12`, `uniform:0.05,0.2`.
@@ -29,7 +31,7 @@ M.laws = {
 }
 
 --- The names of the laws, for messages.
-M.names = "fixed, constant, uniform, exponential, lognormal or pareto"
+M.names = "fixed, constant, uniform, exponential, lognormal, pareto or empirical"
 
 --- Whether `value` lies in `range`; else nil and one sentence about `name`.
 ---@param name string
@@ -45,11 +47,31 @@ function M.check_range(name, value, range)
   return value
 end
 
+local function empirical_problem(spec)
+  for name in pairs(spec) do
+    if name ~= "law" and name ~= "samples" and name ~= "scale" then
+      local hint = options.nearest(tostring(name), { "samples", "scale", "file" })
+      return ("empirical has no '%s'%s"):format(tostring(name), hint and ("; did you mean '%s'?"):format(hint) or "")
+    end
+  end
+  local samples, scale = spec.samples, spec.scale
+  if type(samples) ~= "table" or #samples == 0 then return "empirical needs samples, an array of numbers, or a file" end
+  for i, value in ipairs(samples) do
+    if type(value) ~= "number" then return ("empirical: sample %d must be a number"):format(i) end
+    local _, message = M.check_range(("empirical: sample %d"):format(i), value, { min = 0 })
+    if message then return message end
+  end
+  if scale ~= nil and (type(scale) ~= "number" or not (scale >= 0 and scale < math.huge)) then
+    return "empirical: scale must be a number of at least 0"
+  end
+end
+
 --- What is wrong with a law, or nil.
 ---@param spec any
 ---@return string? message
 function M.problem(spec)
   if type(spec) ~= "table" or type(spec.law) ~= "string" then return "needs a law: " .. M.names end
+  if spec.law == "empirical" then return empirical_problem(spec) end
   local ranges = M.laws[spec.law]
   if not ranges then return ("there is no latency law '%s'; write %s"):format(spec.law, M.names) end
   for name in pairs(spec) do
@@ -94,6 +116,15 @@ end
 
 function samplers.pareto(spec)
   return function(draw) return spec.min * (1 - draw()) ^ (-1 / spec.alpha) end
+end
+
+--- Sorted, so that equal draws from similar samples are similar.
+function samplers.empirical(spec)
+  local sorted, scale = {}, spec.scale or 1
+  for i, value in ipairs(spec.samples) do sorted[i] = value * scale end
+  table.sort(sorted)
+  local n = #sorted
+  return function(draw) return sorted[floor(draw() * n) + 1] end
 end
 
 --- A function that draws a latency in seconds. Raises on a spec that is wrong.

@@ -1,12 +1,28 @@
---- A provider's rate limits: one token bucket for requests, one for tokens, taken
---- from together or not at all. Pure: the time is an argument. Also the headers
---- that tell the client, in OpenAI's format.
-local ceil, floor, max, min = math.ceil, math.floor, math.max, math.min
+--- A provider's rate limits: token buckets for requests and for tokens, by the
+--- minute and by the day, taken from together or not at all. Pure: the time is an
+--- argument.
+local headers = require "neap.world.headers"
+
+local huge, max, min = math.huge, math.max, math.min
 
 local M = {}
 
+local DAY = 86400
+
+---@class neap.world.RateLimit
+---@field rpm? number requests a minute
+---@field tpm? number tokens a minute: a prompt, and what `max_tokens` allows
+---@field itpm? number input tokens a minute
+---@field otpm? number output tokens a minute: what `max_tokens` allows, settled by what was used
+---@field rpd? number requests a day
+---@field tpd? number tokens a day
+---@field window? number seconds' worth that the buckets of a minute hold; default 60
+---@field headers? "openai"|"anthropic"|"azure"|"ratelimit"|"none" default "openai"
+
 ---@class neap.world.Bucket
----@field limit number per minute, as reported
+---@field kind "requests"|"tokens"|"input"|"output" what it counts
+---@field limit number as reported: per minute, or per day
+---@field period number seconds that `limit` is for
 ---@field capacity number
 ---@field rate number per second
 ---@field level number at `at`
@@ -14,10 +30,11 @@ local M = {}
 local Bucket = {}
 Bucket.__index = Bucket
 
-local function bucket(per_minute, window)
-  local rate = per_minute / 60
+local function bucket(kind, limit, period, window)
+  local rate = limit / period
   local capacity = max(1, rate * window)
-  return setmetatable({ limit = per_minute, rate = rate, capacity = capacity, level = capacity }, Bucket)
+  return setmetatable({ kind = kind, limit = limit, period = period, rate = rate, capacity = capacity,
+    level = capacity }, Bucket)
 end
 
 function Bucket:refill(now)
@@ -27,13 +44,19 @@ end
 
 --- Seconds until `amount` is there; huge when it never can be.
 function Bucket:wait_for(amount)
-  if amount > self.capacity then return math.huge end
+  if amount > self.capacity then return huge end
   return max(0, (amount - self.level) / self.rate)
 end
 
+--- Seconds until it is full.
+function Bucket:reset()
+  return (self.capacity - self.level) / self.rate
+end
+
 ---@class neap.world.Limits
----@field requests neap.world.Bucket?
----@field tokens neap.world.Bucket?
+---@field buckets neap.world.Bucket[]
+---@field requests neap.world.Bucket? by the minute
+---@field tokens neap.world.Bucket? by the minute
 local Limits = {}
 Limits.__index = Limits
 
@@ -41,64 +64,67 @@ Limits.__index = Limits
 ---@param spec neap.world.RateLimit
 ---@return neap.world.Limits
 function M.new(spec)
-  local window = spec.window or 60
-  return setmetatable({
-    requests = spec.rpm and bucket(spec.rpm, window),
-    tokens = spec.tpm and bucket(spec.tpm, window),
-  }, Limits)
+  local window, buckets = spec.window or 60, {}
+  local function add(kind, limit, period, holds)
+    if not limit then return nil end
+    buckets[#buckets + 1] = bucket(kind, limit, period, holds)
+    return buckets[#buckets]
+  end
+  local requests = add("requests", spec.rpm, 60, window)
+  add("requests", spec.rpd, DAY, DAY)
+  local tokens = add("tokens", spec.tpm, 60, window)
+  add("tokens", spec.tpd, DAY, DAY)
+  add("input", spec.itpm, 60, window)
+  add("output", spec.otpm, 60, window)
+  return setmetatable({ buckets = buckets, requests = requests, tokens = tokens,
+    write = headers.formats[spec.headers or "openai"] }, Limits)
 end
 
---- Takes one request and `tokens` tokens, or nothing.
+--- Takes one request and its tokens, or nothing.
 ---@param now number seconds
----@param tokens number
+---@param tokens number in all
+---@param input? number of them; default: all
+---@param output? number of them; default 0
 ---@return number wait 0 when taken; else seconds until it could be (huge: never)
----@return "requests"|"tokens"|nil dimension the one that is short
-function Limits:take(now, tokens)
-  local requests, budget = self.requests, self.tokens
-  local request_wait, token_wait = 0, 0
-  if requests then
-    requests:refill(now)
-    request_wait = requests:wait_for(1)
+---@return "requests"|"tokens"|"input"|"output"|nil dimension the one that is short
+function Limits:take(now, tokens, input, output)
+  local buckets, wait, short = self.buckets, 0, nil
+  input, output = input or tokens, output or 0
+  for i = 1, #buckets do
+    local b = buckets[i]
+    local kind = b.kind
+    b:refill(now)
+    local seconds = b:wait_for(kind == "requests" and 1 or kind == "tokens" and tokens
+      or kind == "input" and input or output)
+    if seconds > wait then wait, short = seconds, kind end
   end
-  if budget then
-    budget:refill(now)
-    token_wait = budget:wait_for(tokens)
+  if wait > 0 then return wait, short end
+  for i = 1, #buckets do
+    local b = buckets[i]
+    local kind = b.kind
+    b.level = b.level - (kind == "requests" and 1 or kind == "tokens" and tokens or kind == "input" and input or output)
   end
-  local wait = max(request_wait, token_wait)
-  if wait > 0 then return wait, token_wait > request_wait and "tokens" or "requests" end
-  if requests then requests.level = requests.level - 1 end
-  if budget then budget.level = budget.level - tokens end
   return 0
 end
 
---- A duration as OpenAI writes it: "12ms", "1s", "8.64s", "6m0s", "1h0m0s".
---- Rounded up to the millisecond, so that it is never too early.
----@param seconds number
----@return string
-function M.duration(seconds)
-  local ms = ceil(seconds * 1000 - 1e-6)
-  if ms < 1000 then return ("%dms"):format(max(0, ms)) end
-  local hours, minutes = floor(ms / 3600000), floor(ms / 60000) % 60
-  local rest = ("%.3f"):format(ms % 60000 / 1000):gsub("0+$", ""):gsub("%.$", "") .. "s"
-  if hours > 0 then return ("%dh%dm%s"):format(hours, minutes, rest) end
-  if minutes > 0 then return ("%dm%s"):format(minutes, rest) end
-  return rest
+--- Output tokens that were taken and not used come back to their own bucket.
+---@param unused number negative: more was used
+function Limits:settle(unused)
+  for i = 1, #self.buckets do
+    local b = self.buckets[i]
+    if b.kind == "output" then b.level = min(b.capacity, b.level + unused) end
+  end
 end
 
-local function add_bucket(headers, name, b, now)
-  if not b then return end
-  b:refill(now)
-  headers["x-ratelimit-limit-" .. name] = ("%d"):format(b.limit)
-  headers["x-ratelimit-remaining-" .. name] = ("%d"):format(max(0, floor(b.level)))
-  headers["x-ratelimit-reset-" .. name] = M.duration((b.capacity - b.level) / b.rate)
-end
+M.duration = headers.duration
 
---- Adds `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` to `headers`.
+--- Adds what the provider's answers say about its limits.
 ---@param now number seconds
----@param headers table<string, string>
-function Limits:add_headers(now, headers)
-  add_bucket(headers, "requests", self.requests, now)
-  add_bucket(headers, "tokens", self.tokens, now)
+---@param into table<string, string>
+---@param wall? number what makes Unix time of `now`; default 0
+function Limits:add_headers(now, into, wall)
+  for i = 1, #self.buckets do self.buckets[i]:refill(now) end
+  self.write(self.buckets, now + (wall or 0), into)
 end
 
 return M

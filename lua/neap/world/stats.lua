@@ -26,6 +26,14 @@ function M.new(start, logs)
     ids = {}, paths = {}, arrivals = {}, durations = {}, outcomes = {} }, Stats)
 end
 
+--- Outcomes as text; there are few.
+local texts = {}
+
+local function text_of(outcome)
+  texts[outcome] = tostring(outcome)
+  return texts[outcome]
+end
+
 local function add_one(counts, key)
   counts[key] = (counts[key] or 0) + 1
 end
@@ -63,7 +71,7 @@ end
 function Stats:finish(index, outcome, duration)
   self.open = self.open - 1
   if outcome == "disconnect" or outcome == "hang" then self.left = self.left + 1 end
-  add_one(self.statuses, tostring(outcome))
+  add_one(self.statuses, texts[outcome] or text_of(outcome))
   if not self.logs then return end
   self.durations[index] = duration
   self.outcomes[index] = outcome

@@ -1,7 +1,7 @@
---- OpenAI's API as far as the mock speaks it: a request body in, an answer of the
+--- OpenAI's API as far as simulated servers speak it: a request body in, an answer of the
 --- right shape out. Nothing here waits or fails at random.
-local moderation = require "neap.mock.moderation"
-local text = require "neap.mock.text"
+local moderation = require "neap.world.openai.moderation"
+local text = require "neap.world.openai.text"
 
 local concat, floor, type = table.concat, math.floor, type
 
@@ -21,12 +21,36 @@ function M.error(status, message, code, param)
   } } }
 end
 
+local ERROR_CODES = { [400] = "bad_request", [401] = "invalid_api_key", [404] = "not_found",
+  [408] = "timeout", [409] = "conflict", [429] = "rate_limit_exceeded", [500] = "internal_error",
+  [502] = "bad_gateway", [503] = "overloaded", [504] = "gateway_timeout", [529] = "overloaded" }
+
+local function message_of(fate)
+  if fate.kind == "over" then return "every slot is taken; try again later" end
+  if fate.kind ~= "limit" then return "this request fails, as the simulation was told" end
+  if fate.dimension == "quota" then return "the quota is used up" end
+  if not fate.retry_after then
+    return ("this request needs more %s than the limit ever allows"):format(fate.dimension)
+  end
+  return ("rate limit of %s reached; try again in %.3f s"):format(fate.dimension, fate.retry_after)
+end
+
+--- What a request that fails is answered.
+---@param fate neap.world.Fate of kind "error", "limit" or "over"
+---@return {status: integer, json: table}
+function M.failure(fate)
+  local answer = M.error(fate.status, message_of(fate),
+    fate.dimension == "quota" and "insufficient_quota" or ERROR_CODES[fate.status])
+  if fate.dimension then answer.json.error.type = fate.dimension end
+  return answer
+end
+
 --- JSON's null.
 function M.null()
   return require("neap.json").null
 end
 
----@class neap.mock.Call what an endpoint needs to know
+---@class neap.world.openai.Call what an endpoint needs to know
 ---@field id string unique; the answer's id is made of it
 ---@field created integer Unix seconds
 ---@field body table the decoded request
@@ -94,10 +118,12 @@ local function whole(body, name, min, max)
   return value
 end
 
----@class neap.mock.Job a request that was understood
+---@class neap.world.openai.Job a request that was understood
 ---@field prompts? string[] one but for completions
 ---@field inputs? string[]
 ---@field limit? integer of tokens to answer
+---@field length? integer of tokens that each answer would have without the limit
+---@field input? integer tokens of the prompts, where somebody has counted better
 ---@field n? integer choices for each prompt
 ---@field dimensions? integer
 ---@field stream? boolean
@@ -154,7 +180,7 @@ function parse.moderation(body)
 end
 
 local function usage_of(job, completion_tokens)
-  local prompt_tokens = count_all(job.prompts)
+  local prompt_tokens = job.input or count_all(job.prompts)
   return { prompt_tokens = prompt_tokens, completion_tokens = completion_tokens,
     total_tokens = prompt_tokens + completion_tokens }
 end
@@ -166,7 +192,7 @@ local function answers_to(job)
   for _, prompt in ipairs(job.prompts) do
     for i = 1, job.n do
       -- The first choice depends on the prompt alone.
-      local words, cut = text.answer(i == 1 and prompt or prompt .. "\0" .. i, job.limit)
+      local words, cut = text.answer(i == 1 and prompt or prompt .. "\0" .. i, job.limit, job.length)
       list[#list + 1] = { words = words, finish_reason = cut and "length" or "stop" }
       tokens = tokens + #words
     end
@@ -219,7 +245,7 @@ function answer.embedding(call, job)
       embedding = job.base64 and packed(vector) or rounded(vector) }
   end
   return { object = "list", data = data, model = call.body.model,
-    usage = { prompt_tokens = job.tokens, total_tokens = job.tokens } }
+    usage = { prompt_tokens = job.input or job.tokens, total_tokens = job.input or job.tokens } }
 end
 
 function answer.moderation(call, job)
@@ -271,11 +297,25 @@ M.endpoints = {
   ["/v1/moderations"] = "moderation",
 }
 
+local SUFFIXES = { { "/chat/completions", "chat" }, { "/completions", "completion" }, { "/embeddings", "embedding" },
+  { "/moderations", "moderation" } }
+
+--- The kind of endpoint behind a path that ends as OpenAI's do, whatever it begins
+--- with (other providers' do too); nil: none.
+---@param path string
+---@return string?
+function M.kind_of(path)
+  for i = 1, #SUFFIXES do
+    local suffix = SUFFIXES[i][1]
+    if path:sub(-#suffix) == suffix then return SUFFIXES[i][2] end
+  end
+end
+
 --- Reads a request to an endpoint. Not understood: nil and what to answer.
 ---@param kind "chat"|"completion"|"embedding"|"moderation"
 ---@param method string
 ---@param body_text string
----@return neap.mock.Job? job
+---@return neap.world.openai.Job? job
 ---@return table body_or_answer the decoded body, or the answer
 function M.parse(kind, method, body_text)
   if method ~= "POST" then return nil, M.error(405, "use POST, not " .. method, "method_not_allowed") end
@@ -291,8 +331,8 @@ end
 
 --- The answer to an understood request.
 ---@param kind "chat"|"completion"|"embedding"|"moderation"
----@param call neap.mock.Call
----@param job neap.mock.Job
+---@param call neap.world.openai.Call
+---@param job neap.world.openai.Job
 ---@return table json
 function M.answer(kind, call, job)
   return answer[kind](call, job)
@@ -301,8 +341,8 @@ end
 --- The chunks of an understood request with `stream: true`; nil for an endpoint
 --- that has no streams.
 ---@param kind "chat"|"completion"|"embedding"|"moderation"
----@param call neap.mock.Call
----@param job neap.mock.Job
+---@param call neap.world.openai.Call
+---@param job neap.world.openai.Job
 ---@return table[]?
 function M.stream(kind, call, job)
   return stream[kind] and stream[kind](call, job)

@@ -1,4 +1,4 @@
---- The mock's words: answers and embeddings that depend on their input alone, so
+--- A simulated provider's words: answers and embeddings that depend on their input alone, so
 --- that a repeated request has the same answer. Pure.
 local bit = require "bit"
 
@@ -44,15 +44,23 @@ function M.count_tokens(text)
   return math.ceil(#text / 4)
 end
 
+--- How many words the answer to a prompt has when nobody says otherwise.
+---@param prompt string
+---@return integer
+function M.length(prompt)
+  return 12 + M.hash(prompt) % 24
+end
+
 --- The words of an answer to `prompt`, each with the space before it: at most
 --- `limit` of them when given. Second result: whether it was cut.
 ---@param prompt string
 ---@param limit? integer
+---@param length? integer before it is cut; default: 12 to 35, by the prompt
 ---@return string[] words
 ---@return boolean cut
-function M.answer(prompt, limit)
+function M.answer(prompt, limit, length)
   local hash = M.hash(prompt)
-  local length = 12 + hash % 24
+  length = length or M.length(prompt)
   local state = 1 + hash % 2147483646
   local cut = limit ~= nil and limit < length
   local words = {}
