@@ -147,7 +147,9 @@ local function begin(self, call)
   call.retrying = true
   if opts.budget then
     opts.budget:started(now())
-    call.budget, call.budget_spent = opts.budget, nil
+    call.budget = opts.budget
+    -- To write nil would make the table grow: see `calls.run`.
+    if call.budget_spent then call.budget_spent = nil end
   end
   return opts.deadline and now() + opts.deadline
 end
@@ -161,7 +163,7 @@ local function again(self, call, results, attempt, previous, deadline)
     call.budget = nil
     budget:ended(now(), verdict(result, err), call.budget_spent)
   end
-  call.front = nil -- for the attempt after a park only
+  if call.front then call.front = nil end -- for the attempt after a park only
   if results.cut_off then return self:give_up(call, results, "deadline") end
   if not self.retry_on(result, err, attempt) then return nil end
   local wait, hint, backoff, parked = plan(opts, call, attempt, results, previous, deadline)
