@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- The programs of docs/guide.md, README.md, docs/world.md, docs/api and docs/sim run, and print what stands
--- below. A fence says what a program needs: "lua" virtual time, "lua real" real
--- time, "lua mock" a `neap mock` on port 8080 (here on any port); "lua part" is
--- a part of one and is not run.
+-- The programs of README.md, docs/guide.md, docs/world.md, docs/lab.md, docs/api and
+-- docs/sim run, and print what stands below. A fence says what a program needs: "lua"
+-- virtual time, "lua real" real time, "lua mock" a `neap mock` on port 8080 (here on
+-- any port); "lua part" is a part of one and is not run.
 local lfs = require "lfs"
 
 local here = debug.getinfo(1, "S").source:match "^@(.*)$"
@@ -61,7 +61,8 @@ local function with_mock(program)
 end
 
 --- Every page with programs: path, whether what it prints must stand below.
-local pages = { { "docs/guide.md", true }, { "README.md", true }, { "docs/world.md", false } }
+local pages = { { "docs/guide.md", true }, { "README.md", true }, { "docs/world.md", false },
+  { "docs/lab.md", false } }
 for _, folder in ipairs { "docs/api/", "docs/sim/" } do
   for name in lfs.dir(root .. folder) do
     if name:find "%.md$" then pages[#pages + 1] = { folder .. name, false } end

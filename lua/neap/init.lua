@@ -40,6 +40,7 @@ local lazy = {
   hedge = { "neap.hedge", "new" },
   http = { "neap.http" },
   json = { "neap.json" },
+  lab = { "neap.lab" },
   llm = { "neap.llm" },
   map_chunks = { "neap.group", "map_chunks" },
   pace = { "neap.pace", "new" },

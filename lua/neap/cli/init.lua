@@ -25,7 +25,7 @@ local M = {}
 ---@field main fun(opts: table, rest: string[]): integer?, string? exit code (nil: 0) and a message, one line
 
 --- In the order of the overview.
-M.names = { "run", "sim", "repl", "batch", "mock", "test", "version", "help" }
+M.names = { "run", "sim", "lab", "repl", "batch", "mock", "test", "version", "help" }
 
 local EXIT_USAGE = 2
 

@@ -24,6 +24,7 @@ what was simulated. The exit code is the script's.]],
     { name = "check-determinism", type = "boolean", help = "run twice and compare; the first difference fails" },
     { name = "seed", short = "s", type = "integer", min = 0, max = 2 ^ 53, default = 1, metavar = "N",
       help = "seed of all randomness" },
+    { name = "lab-job", type = "string", hidden = true, help = "one run of `neap lab`, as JSON" },
   },
   mode = { stop_at_positional = true },
   tail = true,
@@ -86,6 +87,7 @@ end
 ---@param opts table
 ---@param rest string[]
 function M.main(opts, rest)
+  if opts.lab_job then return require("neap.lab.child").main(opts.lab_job) end
   if #rest == 0 then return run.fail("sim needs a script (try 'neap help sim')", 2) end
   if opts.check_determinism then return check(opts, rest) end
   local path = table.remove(rest, 1)

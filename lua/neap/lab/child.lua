@@ -1,0 +1,155 @@
+--- One process of the laboratory: `neap sim --lab-job JSON` reads the script, does
+--- one job in a fresh virtual runtime and writes one line of JSON.
+local core = require "neap.core"
+local json = require "neap.json"
+local sorted = require "neap.sorted"
+
+local M = {}
+
+--- What the line with the result begins with: scripts may print.
+M.MARK = "\30neap-lab "
+
+---@class neap.lab.ChildJob
+---@field what "describe"|"run"|"show"
+---@field path string the script
+---@field args string[]
+---@field world? string instead of the script's
+---@field price? neap.lab.Price
+---@field job? neap.lab.Job of "run"
+---@field variant? neap.lab.Variant of "show"
+
+local function read(path, args)
+  local run = require "neap.cli.run"
+  local chunk, message = run.load(path)
+  if not chunk then error(message, 0) end
+  run.set_arg(path, args)
+  setfenv(chunk, require("neap.sim.determinism").install())
+  local lab = require "neap.lab"
+  local given = lab.declared(chunk, unpack(args))
+  if type(given) ~= "table" or given.policies == nil and given.world == nil and given.load == nil then
+    error(("%s: is no experiment: it must return { policies =, world =, load = } or call neap.lab.compare")
+      :format(path), 0)
+  end
+  return given
+end
+
+local function experiment_of(request)
+  local given = read(request.path, request.args or {})
+  if request.world or request.price then
+    local changed = {}
+    for key, value in pairs(given) do changed[key] = value end
+    changed.world, changed.price = request.world or changed.world, request.price or changed.price
+    given = changed
+  end
+  return require("neap.lab.experiment").new(given)
+end
+
+local function goal_text(goals)
+  local parts = {}
+  for i, goal in ipairs(goals) do parts[i] = goal.way .. " " .. goal.metric.key end
+  return table.concat(parts, ", ")
+end
+
+--- Options whose values a recommendation may vary: what the policy sets as a number,
+--- and the retry's own.
+local function settings(spec)
+  local list = {}
+  local function walk(value, path)
+    for key, inner in sorted.pairs(value) do
+      if type(key) == "string" and type(inner) == "table" and getmetatable(inner) == nil then
+        local deeper = { unpack(path) }
+        deeper[#deeper + 1] = key
+        walk(inner, deeper)
+      elseif type(key) == "string" and type(inner) == "number" and inner > 0 and inner < math.huge then
+        list[#list + 1] = { path = table.concat(path, ".") .. (#path > 0 and "." or "") .. key, value = inner }
+      end
+    end
+  end
+  if type(spec) == "table" then walk(spec, {}) end
+  return list
+end
+
+--- The same of a policy that a function has made: what its retry is set to.
+local function made_settings(policy)
+  local find = type(policy) == "table" and policy.layer
+  local retry = type(find) == "function" and policy:layer "retry" or policy and policy.kind == "retry" and policy
+  if not retry then return {} end
+  local opts, list = retry.options, {}
+  if opts.max_attempts < math.huge then
+    list[1] = { path = "retry.max_attempts", value = opts.max_attempts }
+  end
+  for _, name in ipairs { "base", "max" } do
+    local value = type(opts.backoff) == "table" and opts.backoff[name] or 0
+    if value > 0 then list[#list + 1] = { path = "retry.backoff." .. name, value = value } end
+  end
+  return list
+end
+
+local doing = {}
+
+--- What the parent must know of the experiment; a wrong policy is found here.
+function doing.describe(experiment, request)
+  local load, policies = require "neap.lab.load", require "neap.lab.policies"
+  local world = experiment.make_world()
+  local result = { names = experiment.names, parts = {}, settings = {}, load = load.describe(experiment.load),
+    load_kind = experiment.load.kind, source = world:source(),
+    world = world.path or request.world or "in " .. request.path, runs = experiment.runs, seed = experiment.seed,
+    goal = goal_text(experiment.goals), subject_to = experiment.subject_to, sweep = experiment.sweep,
+    title = experiment.title, currency = experiment.price and experiment.price.currency,
+    factors = require("neap.lab.factors").of(world.definition) }
+  local env = { world = world, upstream = world.upstreams[1], upstreams = {}, seed = experiment.seed }
+  for _, upstream in ipairs(world.upstreams) do env.upstreams[upstream.host] = upstream end
+  for _, name in ipairs(experiment.names) do
+    local spec = experiment.by_name[name]
+    env.policy = name
+    local policy = policies.build(name, spec, nil, env)
+    result.parts[name] = policies.parts_of(spec, policy)
+    result.settings[name] = type(spec) == "function" and made_settings(policy) or settings(spec)
+  end
+  return result
+end
+
+function doing.run(experiment, request)
+  return require("neap.lab.run").run(experiment, request.job)
+end
+
+--- The Lua to paste for a variant.
+function doing.show(experiment, request)
+  local variant = request.variant
+  return { text = require("neap.lab.paste").text(experiment.by_name[variant.policy], variant) }
+end
+
+local function one_line(message)
+  return (tostring(message):match "^[^\n]*")
+end
+
+--- A message with the script's name, where it has no place of its own.
+local function with_place(message, path)
+  if message:find "^[^\n]-:%d+:" or message:find(path, 1, true) then return message end
+  return path .. ": " .. message
+end
+
+--- Does a job. Waits.
+---@param text string JSON
+function M.main(text)
+  local request = assert(json.decode(text))
+  local ok, result = pcall(experiment_of, request)
+  local answer
+  if not ok then
+    answer = { error = with_place(one_line(result), request.path) }
+  else
+    local trace
+    ok, result = xpcall(doing[request.what], function(err)
+      trace = debug.traceback("", 2)
+      return err
+    end, result, request)
+    answer = ok and { result = result }
+      or { error = with_place(one_line(result), request.path),
+        trace = request.what == "run" and (tostring(result) .. trace) or nil }
+  end
+  io.stdout:write(M.MARK, assert(json.encode(answer)), "\n")
+  io.stdout:flush()
+  core.host.set_exit_code(0)
+end
+
+return M

@@ -1,0 +1,156 @@
+--- Rows of runs as a comparison: means, intervals, differences paired by seed, and
+--- who cannot be told from the best. Pure but for the random streams of the
+--- bootstrap.
+local core = require "neap.core"
+local metrics = require "neap.lab.metrics"
+local statistics = require "neap.lab.statistics"
+
+local M = {}
+
+-- The bootstrap's own randomness: equal rows give equal intervals.
+local BOOTSTRAP_SEED = 1979
+
+---@class neap.lab.Variant
+---@field name string in the report
+---@field policy string
+---@field changes? neap.lab.Change[]
+---@field at? table<string, any> values of swept options by name
+
+---@class neap.lab.Result of one variant
+---@field name string
+---@field variant neap.lab.Variant
+---@field runs neap.lab.Row[] in the order of seeds
+---@field estimates table<string, neap.lab.Estimate> by metric
+---@field against table<string, neap.lab.Estimate> differences from the best, by metric
+---@field is_best boolean
+---@field same boolean it cannot be told from the best
+---@field verdict string
+---@field cut integer operations that the time limit ended
+
+---@class neap.lab.Comparison
+---@field results neap.lab.Result[]
+---@field best neap.lab.Result
+---@field metrics neap.lab.Metric[] that there is something to tell of
+---@field goals neap.lab.Goal[]
+---@field header table what the report opens with, see neap.lab.report.header
+
+--- Resamples by number of runs.
+---@return fun(size: integer): neap.lab.Resamples
+function M.resamples()
+  return statistics.source(function(number)
+    local rng = core.rng(BOOTSTRAP_SEED, number)
+    return function() return rng:double() end
+  end)
+end
+
+--- Whether `x` is better than `y`, by a goal; nil: neither.
+local function better(goal, x, y)
+  if not x or not y or x == y then return nil end
+  if goal.way == "min" then return x < y end
+  return x > y
+end
+
+local function best_by(list, goal)
+  local best, key = nil, goal.metric.key
+  for _, result in ipairs(list) do
+    local estimate = result.estimates[key]
+    if estimate and (not best or better(goal, estimate.mean, best.estimates[key].mean)) then best = result end
+  end
+  return best or list[1]
+end
+
+--- The best by the first goal; among those that cannot be told from it, the best by
+--- the next one, and so on.
+local function find_best(results, goals, source)
+  local left, best = results, results[1]
+  for _, goal in ipairs(goals) do
+    best = best_by(left, goal)
+    local close = {}
+    for _, result in ipairs(left) do
+      local difference = statistics.difference(result.runs, best.runs, goal.metric.key, source)
+      if result == best or statistics.may_be_none(difference) then close[#close + 1] = result end
+    end
+    left = close
+  end
+  return best
+end
+
+local function signed(value, metric)
+  if value == 0 then return "0" end
+  local factor = metric.key == "success" and 100 or 1
+  local text = metrics.format(math.abs(value) * factor)
+  return (value < 0 and "-" or "+") .. text
+end
+
+--- "+1.20 s [+0.90, +1.50]": a difference.
+---@param difference neap.lab.Estimate
+---@param metric neap.lab.Metric
+---@return string
+function M.difference_text(difference, metric)
+  local unit = metric.key == "success" and " points" or metric.unit and " " .. metric.unit or ""
+  local text = signed(difference.mean, metric) .. unit
+  if difference.low then
+    text = ("%s [%s, %s]"):format(text, signed(difference.low, metric), signed(difference.high, metric))
+  end
+  return text
+end
+
+--- How a result stands to the best by the goals: the first one in which they differ
+--- decides.
+local function judge(result, best, goals)
+  if result == best then return false, "best" end
+  for _, goal in ipairs(goals) do
+    local difference = result.against[goal.metric.key]
+    if not statistics.may_be_none(difference) then
+      local word = (difference.mean > 0) == (goal.way == "max") and "better" or "worse"
+      return false, ("%s: %s %s"):format(word, goal.metric.title, M.difference_text(difference, goal.metric))
+    end
+    if not difference and (result.estimates[goal.metric.key] == nil) ~= (best.estimates[goal.metric.key] == nil) then
+      return false, ("worse: no %s, for nothing succeeded"):format(goal.metric.title)
+    end
+  end
+  if #result.runs < 2 then return true, "cannot be told from the best: one run tells no spread" end
+  return true, "cannot be told from the best"
+end
+
+--- What there is something to tell of: cost only with a price.
+local function told(results)
+  local list = {}
+  for _, metric in ipairs(metrics.list) do
+    for _, result in ipairs(results) do
+      if result.estimates[metric.key] then
+        list[#list + 1] = metric
+        break
+      end
+    end
+  end
+  return list
+end
+
+---@param variants neap.lab.Variant[]
+---@param rows neap.lab.Row[][] by variant
+---@param goals neap.lab.Goal[]
+---@param header? table
+---@return neap.lab.Comparison
+function M.of(variants, rows, goals, header)
+  local source, results = M.resamples(), {}
+  for i, variant in ipairs(variants) do
+    local result = { name = variant.name, variant = variant, runs = rows[i], estimates = {}, against = {}, cut = 0 }
+    for _, metric in ipairs(metrics.list) do
+      result.estimates[metric.key] = statistics.column(rows[i], metric.key, source)
+    end
+    for _, row in ipairs(rows[i]) do result.cut = result.cut + row.cut end
+    results[i] = result
+  end
+  local best = find_best(results, goals, source)
+  for _, result in ipairs(results) do
+    for _, metric in ipairs(metrics.list) do
+      result.against[metric.key] = statistics.difference(result.runs, best.runs, metric.key, source)
+    end
+    result.is_best = result == best
+    result.same, result.verdict = judge(result, best, goals)
+  end
+  return { results = results, best = best, metrics = told(results), goals = goals, header = header or {} }
+end
+
+return M

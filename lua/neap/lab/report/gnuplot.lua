@@ -1,0 +1,121 @@
+--- Charts by gnuplot: files, and characters on the terminal. Building its script is
+--- pure; `run` starts the program and waits.
+local await = require "neap.await"
+
+local M = {}
+
+local COLUMNS, LINES = 78, 18
+
+local function quote(text)
+  -- In single quotes a quote is doubled; nothing else is special, but for markup.
+  return "'" .. text:gsub("'", "''") .. "'"
+end
+
+local function block(name, rows)
+  return ("$%s << EOD\n%s\nEOD"):format(name, table.concat(rows, "\n"))
+end
+
+local function number(value) return ("%.9g"):format(value) end
+
+--- Data of a series: x, y, low, high.
+local function rows_of(series)
+  local rows = {}
+  for i, point in ipairs(series.points) do
+    rows[i] = table.concat({ number(point.x), number(point.y), number(point.low or point.y),
+      number(point.high or point.y) }, " ")
+  end
+  return rows
+end
+
+local function plot_rows(chart, lines)
+  local labels = {}
+  for i, name in ipairs(chart.names) do labels[i] = ("%s %d"):format(quote(name), i) end
+  lines[#lines + 1] = ("set ytics (%s)"):format(table.concat(labels, ", "))
+  lines[#lines + 1] = ("set yrange [%g:0.5]"):format(#chart.names + 0.5)
+  lines[#lines + 1] = "set nologscale x\nset xlabel ''\nset key off"
+  lines[#lines + 1] = block("s1", rows_of(chart.series[1]))
+  lines[#lines + 1] = "plot $s1 using 2:1:3:4 with xerrorbars pt 7 notitle"
+end
+
+local function plot_over(chart, lines, terminal)
+  lines[#lines + 1] = "set ytics autofreq\nset yrange [*:*]\nset xrange [*:*] noextend"
+  lines[#lines + 1] = "set offsets graph 0.02, graph 0.02, graph 0, graph 0"
+  lines[#lines + 1] = #chart.series > 1 and "set key outside bottom center horizontal" or "set key off"
+  lines[#lines + 1] = ("set xlabel %s\nset %slogscale x"):format(quote(chart.over), chart.log and "" or "no")
+  local plots = {}
+  for i, series in ipairs(chart.series) do
+    lines[#lines + 1] = block("s" .. i, rows_of(series))
+    -- In characters the intervals would hide the points.
+    local style = terminal == "dumb" and "1:2 with linespoints" or "1:2:3:4 with yerrorlines"
+    plots[i] = ("$s%d using %s pt %d title %s"):format(i, style, i, quote(series.name))
+  end
+  lines[#lines + 1] = "plot " .. table.concat(plots, ", ")
+end
+
+--- gnuplot's script for charts. `terminal` is "dumb", "png" or "svg".
+---@param charts neap.lab.Chart[]
+---@param terminal string
+---@param path? string of the file
+---@return string
+function M.script(charts, terminal, path)
+  local lines = {}
+  if terminal == "dumb" then
+    lines[1] = ("set terminal dumb size %d,%d noenhanced"):format(COLUMNS, LINES)
+  else
+    local height = 320 * math.max(1, #charts)
+    lines[1] = ("set terminal %s size 760,%d noenhanced"):format(terminal == "png" and "pngcairo" or "svg", height)
+    lines[2] = ("set output %s\nset multiplot layout %d,1"):format(quote(path), math.max(1, #charts))
+  end
+  for _, chart in ipairs(charts) do
+    lines[#lines + 1] = "set title " .. quote(chart.title)
+    local points = 0
+    for _, series in ipairs(chart.series) do points = points + #series.points end
+    if points > 0 then (chart.names and plot_rows or plot_over)(chart, lines, terminal) end
+  end
+  if terminal ~= "dumb" then lines[#lines + 1] = "unset multiplot" end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+local MISSING = "gnuplot is not installed (Debian: apt-get install gnuplot-nox); everything else works without it"
+
+--- Runs a script. Waits.
+---@param script string
+---@return string? out what it printed
+---@return string? message one line
+function M.run(script)
+  local uv = require "neap.uv"
+  local input, out_pipe, err_pipe = uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false)
+  local out, err, code, process = {}, {}, nil, nil
+  await(function(resume)
+    local left = 3
+    local function one_done()
+      left = left - 1
+      if left == 0 then resume() end
+    end
+    process = uv.spawn("gnuplot", { args = { "-" }, stdio = { input, out_pipe, err_pipe } }, function(exit_code)
+      code = exit_code
+      process:close()
+      one_done()
+    end)
+    if not process then
+      for _, pipe in ipairs { input, out_pipe, err_pipe } do pipe:close() end
+      return resume()
+    end
+    for pipe, into in pairs { [out_pipe] = out, [err_pipe] = err } do
+      pipe:read_start(function(_, data)
+        if data then
+          into[#into + 1] = data
+        else
+          pipe:close()
+          one_done()
+        end
+      end)
+    end
+    input:write(script, function() input:close() end)
+  end)
+  if not process then return nil, MISSING end
+  if code ~= 0 then return nil, "gnuplot failed: " .. (table.concat(err):match "[^\n]+" or "exit code " .. code) end
+  return table.concat(out)
+end
+
+return M
