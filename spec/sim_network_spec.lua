@@ -398,7 +398,12 @@ describe("the simulated network", function()
 
   it("says which host nobody serves, and in which file", function()
     up { ["api.test"] = {} }
+    local log, said = core.log, {}
+    core.log = function(level, text) said[#said + 1] = level .. ": " .. text end
     local _, err = client:get "https://other.test/"
+    client:get "https://other.test/again"
+    core.log = log
+    assert.same({ "warning: worlds/hand.lua: no upstream serves https://other.test:443" }, said)
     assert.equal("invalid", err.kind)
     assert.equal("no", err.sent)
     assert.equal("worlds/hand.lua: no upstream serves https://other.test:443", err.message)

@@ -64,6 +64,7 @@ end }
 ---@field statuses table<integer|string, integer> answers by status; "drop", "hang" and "gone" (the client left)
 ---@field operations neap.sim.Operations
 ---@field package counts table<integer, integer> requests, by a target's number
+---@field package unserved table<string, true> what has been warned of
 ---@field package targets table[] what answers, by its number in the core
 ---@field package secure table<integer, boolean> whether it is reached by https
 ---@field package numbers table<boolean, table<table, integer>>
@@ -246,7 +247,12 @@ local function nobody(self, scheme, name, port)
       .. "neap sim --world FILE)"):format(name, port)
   end
   local path = self.world.path or "the world"
-  return nil, "invalid", ("%s: no upstream serves %s://%s:%d"):format(path, scheme, name, port)
+  local message = ("%s: no upstream serves %s://%s:%d"):format(path, scheme, name, port)
+  if not self.unserved[message] then
+    self.unserved[message] = true
+    core.log("warning", message) -- a script may hide its errors
+  end
+  return nil, "invalid", message
 end
 
 --- Who answers for "name:port": a listener of the script's own, then the world.
@@ -291,7 +297,7 @@ function M.up(world, seed)
   M.down()
   local self = setmetatable({
     world = world, requests = 0, counts = {}, statuses = {}, operations = operations.new(),
-    targets = {}, numbers = { [true] = {}, [false] = {} }, secure = {},
+    targets = {}, unserved = {}, numbers = { [true] = {}, [false] = {} }, secure = {},
     watchers = {}, listeners = listeners.new(core.sim_reroute),
   }, Network)
   if world then world:start(core.now(), seed or core.seed()) end
