@@ -9,6 +9,11 @@ local url_module = require "neap.http.url"
 
 local M = {}
 
+--- Stands between new clients and the core while a recording is on
+--- (neap.cassette.recorder): gets the core's client and the names of secret headers.
+---@type nil|fun(native: userdata, secrets: table<string, boolean>): table
+M.on_client = nil
+
 ---@class neap.http.TlsOptions
 ---@field ca_file? string PEM file of the authorities to trust; default: the system's
 ---@field cert? string PEM file of the client certificate
@@ -155,6 +160,7 @@ function M.client(opts)
   end
   local native, native_err = core.http_client(config)
   if not native then return nil, native_err end
+  if M.on_client then native = M.on_client(native, secrets) end
   return setmetatable({
     native = native, base = base, headers = list, json_headers = json_list,
     redirects = checked.redirects, secrets = secrets,

@@ -30,6 +30,7 @@ local lazy = {
   batcher = { "neap.batcher", "new" },
   bulkhead = { "neap.bulkhead", "new" },
   cache = { "neap.cache" },
+  cassette = { "neap.cassette" },
   circuit_breaker = { "neap.circuit_breaker", "new" },
   deadline = { "neap.deadline", "new" },
   error = { "neap.error" },

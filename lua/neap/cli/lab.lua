@@ -4,7 +4,8 @@ local M = {
   operands = "script.lua",
   summary = "compare policies in virtual time",
   usage = { "neap lab [options] script.lua [args]",
-    "neap lab recommend --goal 'min completion_time' --subject-to 'success>0.99' script.lua" },
+    "neap lab recommend --goal 'min completion_time' --subject-to 'success>0.99' script.lua",
+    "neap lab fit cassette.jsonl > world.lua" },
   details = [[
 The script returns an experiment, { policies =, world =, load = }, or calls
 neap.lab.compare with one: see docs/lab.md. Every policy meets the same calls,
@@ -16,7 +17,7 @@ cannot be told from the best.
   neap lab scripts/labs/outage.lua --sweep backoff.base=0.1..2 --plot -
 
 recommend searches the options (of --sweep, else those that the policies set), and
-prints the Lua to paste.]],
+prints the Lua to paste. fit makes a world of what neap run --record recorded.]],
   options = {
     { name = "runs", short = "n", type = "integer", min = 1, max = 1e6, metavar = "N",
       help = "seeds of each policy (the script's, or 20)" },
@@ -283,6 +284,12 @@ function verbs.recommend(opts, rest)
   lab:page(result.comparison, text)
   lab:draw(result.comparison)
   return result.feasible and 0 or EXIT_FAILED
+end
+
+function verbs.fit(opts, rest)
+  local code, message = require("neap.cassette.fit_command").main(opts, rest)
+  if message then stop(code, "%s", message) end
+  return code
 end
 
 ---@param opts table

@@ -5,13 +5,20 @@ local M = {
   name = "run",
   operands = "script.lua [args]",
   summary = "run a script ('-' reads it from standard input)",
-  usage = { "neap run script.lua [args]", "neap script.lua [args]" },
+  usage = { "neap run [--record FILE] script.lua [args]", "neap script.lua [args]" },
   details = [[
 The script gets its arguments as `...` and in `arg`, as in lua: arg[0] is the
 script, arg[-1] is neap. It ends when all its tasks have. A script that cannot
 be opened is a usage error (exit 2); one that cannot be compiled, or that raises,
-is a script error (exit 1).]],
-  options = {},
+is a script error (exit 1).
+
+--record keeps every request's timings and answer, without secrets, for
+`neap lab fit` and `neap sim --replay`.]],
+  options = {
+    { name = "record", type = "string", metavar = "FILE", help = "record requests and answers, see docs/cassette.md" },
+    { name = "record-bodies", type = "string", choices = { "all", "none" }, default = "all", metavar = "WHICH",
+      help = "the answers' bodies that --record keeps: all or none (default all)" },
+  },
   mode = { stop_at_positional = true },
   tail = true,
 }
@@ -67,14 +74,33 @@ function M.fail(message, code)
   core.host.set_exit_code(code)
 end
 
----@param _ table
+local function finish(recording, ok, ...)
+  local written, err = recording:stop()
+  if not written then
+    M.fail(("the recording is not whole: %s"):format(err.message), EXIT_SCRIPT)
+  end
+  if not ok then error((...), 0) end
+  return ...
+end
+
+--- In a scope, so that the recording ends after the script's last task.
+local function run_recorded(opts, chunk, rest)
+  local recording, err = require("neap.cassette").record(opts.record, { bodies = opts.record_bodies })
+  if not recording then return M.fail(err.message, EXIT_USAGE) end
+  return finish(recording, xpcall(require("neap.scope").scope, core.note_traceback, function()
+    return chunk(unpack(rest))
+  end))
+end
+
+---@param opts table
 ---@param rest string[] the script and its arguments
-function M.main(_, rest)
+function M.main(opts, rest)
   if #rest == 0 then return M.fail("run needs a script (try 'neap help run')", EXIT_USAGE) end
   local path = table.remove(rest, 1)
   local chunk, message, code = M.load(path)
   if not chunk then return M.fail(message, code) end
   M.set_arg(path, rest)
+  if opts.record then return run_recorded(opts, chunk, rest) end
   return chunk(unpack(rest))
 end
 

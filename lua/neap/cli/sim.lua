@@ -2,6 +2,7 @@
 --- with a virtual clock, which jumps to the next deadline whenever nothing is
 --- ready.
 local core = require "neap.core"
+local replay_flags = require "neap.cassette.replay_flags"
 local run = require "neap.cli.run"
 local scope = require "neap.scope"
 
@@ -9,7 +10,8 @@ local M = {
   name = "sim",
   operands = "script.lua [args]",
   summary = "run a script in virtual time",
-  usage = "neap sim [--world FILE] [--seed N] script.lua [args]",
+  usage = { "neap sim [--world FILE] [--seed N] script.lua [args]",
+    "neap sim --replay CASSETTE [--scale quota=X] [--inject STATUS:P] script.lua" },
   details = [[
 Time jumps to the next deadline whenever nothing is ready, so an hour of waiting
 takes no time. It begins at 0, on 1 January 2026. Equal seeds give equal draws;
@@ -29,6 +31,7 @@ what was simulated. The exit code is the script's.]],
   mode = { stop_at_positional = true },
   tail = true,
 }
+for _, option in ipairs(replay_flags.options) do table.insert(M.options, option) end
 
 --- Seconds for people: 950 us, 12 ms, 3.5 s, 2 min 5 s, 1 h 2 min.
 ---@param seconds number
@@ -69,7 +72,8 @@ end
 
 --- Loads the world, if one was asked for, and puts its network up.
 local function network_of(opts)
-  local world
+  local world, message = replay_flags.world(opts)
+  if message then return nil, message end
   if opts.world then
     local ok, loaded = pcall(function() return require("neap.world").load(opts.world) end)
     if not ok then return nil, (tostring(loaded):gsub("\n.*$", "")) end

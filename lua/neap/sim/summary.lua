@@ -41,11 +41,14 @@ end
 ---@param read string[] names of files
 ---@return string[]
 function M.lines(network, read)
-  return {
+  local lines = {
     requests_line(network),
     "simulated: " .. simulated_line(network),
     "read from disk: " .. (#read > 0 and list(read) or "the script alone"),
   }
+  local world = network.world
+  for _, line in ipairs(world and world.report and world:report() or {}) do lines[#lines + 1] = line end
+  return lines
 end
 
 return M
