@@ -4,9 +4,7 @@
 -- usage: neap sim bench/simulated.lua [REQUESTS] [TASKS] [SLEEPS]
 local neap = require "neap"
 local core = require "neap.core"
-local laws = require "neap.world.law"
 local network = require "neap.sim.network"
-local streams = require "neap.world.streams"
 
 local REQUESTS = tonumber((...)) or 1e6
 local TASKS = tonumber((select(2, ...))) or 1000
@@ -16,26 +14,11 @@ local CPU_BAR, WAKE_BAR = 8, 2e6 -- seconds a million requests, wake-ups a secon
 
 local function verdict(met) return met and "met" or "MISSED" end
 
---- An upstream by hand: a twentieth of its answers is 503, whatever the operation.
-local function make_world()
-  local source = streams.new(1, core.rng)
-  local law = laws.new({ latency = { law = "lognormal", median = 0.1, sigma = 0.5 },
-    errors = { { status = 503, probability = 0.05 } } }, function(name) return source:stream(name) end, core.now())
-  local upstream = { host = "api.example.com", law = law }
-  local plan, answers = { seconds = 0.05 }, {}
-  function upstream.connect() return plan end
-  function upstream.arrive(_, now) return law:arrive(now, 0) end
-  function upstream.answer(_, _, fate)
-    local status = fate.status or 200
-    answers[status] = answers[status] or { status = status, headers = {}, body = '{"ok":true}' }
-    return answers[status]
-  end
-  function upstream.leave(_, now, fate, gone) law:leave(now, fate, gone) end
-  return { upstreams = { upstream }, start = function() end, upstream = function() return upstream end }
-end
+local WORLD = { host = "api.example.com", latency = { law = "lognormal", median = 0.1, sigma = 0.5 }, connect = 0.05,
+  errors = { { status = 503, probability = 0.05 } } }
 
 local function requests()
-  local net = network.up(make_world())
+  local net = network.up(neap.world.new { WORLD }, 1)
   local client = neap.http.client { base_url = "https://api.example.com" }
   local policy = neap.policy { neap.retry { max_attempts = 4, backoff = { base = 0.1, max = 2 } },
     neap.circuit_breaker { failure_rate = 0.5 }, neap.rate_limiter { rate = 1e5, burst = 1e5 } }
