@@ -216,7 +216,17 @@ describe("a request's body #real", function()
   it("can be a form", function()
     local server = http.echo()
     assert.equal("a=x+y&b=1", assert(client_of(server):post("/", { form = { b = 1, a = "x y" } })).body)
+    assert.equal("a=%20", assert(client_of(server):post("/", { form = "a=%20" })).body)
     assert.equal("application/x-www-form-urlencoded", server.requests[1].headers["content-type"])
+  end)
+
+  it("names the header that cannot be sent", function()
+    local client = client_of(http.echo())
+    for name, value in pairs { ["X A"] = "1", ["X-A"] = "a\nb", ["Content-Length"] = "5" } do
+      local _, err = client:get("/", { headers = { [name] = value } })
+      assert.equal("invalid", err.kind)
+      assert.matches("the header '" .. name .. "' cannot be sent", err.message, 1, true)
+    end
   end)
 
   it("can be raw bytes, for which no content type is made up", function()

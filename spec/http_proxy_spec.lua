@@ -33,7 +33,21 @@ describe("a proxy #real", function()
     local client = client_of("http://127.0.0.1:1", { proxy = ("http://user:secret@127.0.0.1:%d"):format(port) })
     local err = fails("connect", client:post "/")
     assert.equal("no", err.sent)
+    assert.matches("cannot connect to the proxy for 127.0.0.1:1", err.message, 1, true)
     assert.is_nil(tostring(err):find("secret", 1, true))
+  end)
+
+  it("that is no address is refused at once, without its password", function()
+    for _, address in ipairs { "ftp://user:secret@127.0.0.1:1", "http://user:secret@", "http://a b", "http://" } do
+      local client, err = neap.http.client { proxy = address }
+      assert.message(address).is_nil(client)
+      assert.equal("invalid", err.kind)
+      assert.matches("option 'proxy' must be an address", err.message, 1, true)
+      assert.is_nil(err.message:find("secret", 1, true))
+    end
+    for _, address in ipairs { "127.0.0.1:1", "socks5h://[::1]:1080", "http://u:p%40@proxy.test:1/" } do
+      assert.message(address).is_truthy(neap.http.client { proxy = address })
+    end
   end)
 
   describe("in front of TLS", function()

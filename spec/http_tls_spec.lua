@@ -162,8 +162,15 @@ describe("against nginx #real", function()
     end)
 
     it("says which file is wrong", function()
-      fails("tls", secure { tls = { ca_file = dir .. "/missing.pem" } }:get "/ok")
-      fails("tls", secure { tls = { ca_file = certs.ca, cert = dir .. "/missing.pem" } }:get "/ok")
+      for name, path in pairs { ca_file = dir .. "/missing.pem", cert = dir .. "/missing.pem", key = dir } do
+        local client, err = neap.http.client { tls = { [name] = path } }
+        assert.is_nil(client)
+        assert.equal("invalid", err.kind)
+        assert.matches("option 'tls." .. name .. "': cannot read " .. path, err.message, 1, true)
+      end
+      local empty = dir .. "/empty.pem"
+      assert(io.open(empty, "w")):close()
+      fails("tls", secure { tls = { ca_file = empty } }:get "/ok")
     end)
 
     it("against a server that does not speak it gives kind 'tls'", function()

@@ -1,5 +1,6 @@
 --- HTTP clients.
 local core = require "neap.core"
+local errors = require "neap.error"
 local options = require "neap.options"
 local Client = require "neap.http.client"
 local headers = require "neap.http.headers"
@@ -142,13 +143,16 @@ local function checked_options(where, opts)
 end
 
 --- A client: a pool of connections and the settings of its requests. Misuse
---- raises; a `base_url` that is no http address gives nil and kind "invalid".
+--- raises; a `base_url` that is no http address, a proxy that is none, or a file of
+--- `tls` that cannot be read gives nil and kind "invalid".
 --- Never waits.
 ---@param opts? neap.http.ClientOptions
 ---@return neap.http.Client? client, neap.Error? err
 function M.client(opts)
   local where = "neap.http.client"
   local checked, secrets, list, config = settings.guarded(where, checked_options, where, opts)
+  local message = settings.problem(checked)
+  if message then return nil, errors.new { kind = "invalid", message = where .. ": " .. message } end
   local base, err
   if checked.base_url then
     base, err = url_module.base(checked.base_url)

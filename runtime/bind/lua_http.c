@@ -14,8 +14,22 @@ struct np_http_client *np_lua_check_client(lua_State *L) {
   return ud->client;
 }
 
-/* Reads no Lua that could raise: the lines are strings or the call fails. */
-static int add_lines(lua_State *L, struct np_headers *h, int count) {
+/* A header's name for a message: what could break the line is a question mark.
+ */
+static void describe_name(lua_State *L, int index, char out[48]) {
+  size_t len = 0;
+  const char *name =
+      lua_type(L, index) == LUA_TSTRING ? lua_tolstring(L, index, &len) : "";
+  if (len > 47) len = 47;
+  for (size_t i = 0; i < len; i++)
+    out[i] = (unsigned char)name[i] < ' ' || name[i] == 127 ? '?' : name[i];
+  out[len] = '\0';
+}
+
+/* Reads no Lua that could raise: the lines are strings or the call fails; then
+ * `bad` is the header's name. */
+static int add_lines(lua_State *L, struct np_headers *h, int count,
+                     char bad[48]) {
   for (int i = 1; i < count; i += 2) {
     size_t name_len, value_len;
     lua_rawgeti(L, 4, i);
@@ -26,6 +40,7 @@ static int add_lines(lua_State *L, struct np_headers *h, int count) {
       const char *value = lua_tolstring(L, -1, &value_len);
       rc = np_headers_add(h, name, name_len, value, value_len);
     }
+    if (rc < 0) describe_name(L, -2, bad);
     lua_pop(L, 2);
     if (rc < 0) return rc;
   }
@@ -37,16 +52,19 @@ struct np_http_call *np_lua_new_call(lua_State *L, struct np_http_client *c) {
   int count = lua_istable(L, 4) ? (int)lua_objlen(L, 4) : 0;
   struct np_http_call *call = np_http_call_new(c);
   int rc = call ? NP_OK : NP_E_LIMIT;
+  char bad[48] = "";
   if (rc == NP_OK && count % 2 != 0) rc = NP_E_INVALID;
-  if (rc == NP_OK) rc = add_lines(L, np_http_call_headers(call), count);
+  if (rc == NP_OK) rc = add_lines(L, np_http_call_headers(call), count, bad);
   if (rc == NP_OK) return call;
   if (call) np_http_call_release(call);
-  (void)np_error_set(&e, rc, NULL,
-                     rc == NP_E_LIMIT
-                         ? "out of memory"
-                         : "a header cannot be sent: its name is not a token, "
-                           "its value has a line break, or it is one that the "
-                           "client sets itself");
+  if (rc == NP_E_LIMIT)
+    (void)np_error_set(&e, rc, NULL, "out of memory");
+  else
+    (void)np_error_set(&e, rc, NULL,
+                       "the header '%s' cannot be sent: its name is not a "
+                       "token, its value has a line break, or it is one that "
+                       "the client sets itself",
+                       bad);
   lua_pushnil(L);
   np_push_error(L, &e);
   return NULL;

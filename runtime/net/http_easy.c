@@ -43,6 +43,7 @@ static int set_client(struct np_easy *e, CURLSH *share,
   if (!c->proxy || strcmp(c->proxy, "env") != 0) {
     TRY(PROXY, c->proxy ? c->proxy : "");
     TRY(NOPROXY, "");
+    e->proxied = c->proxy && *c->proxy;
   }
   if (c->tls_ca_file) {
     TRY(CAINFO, c->tls_ca_file);

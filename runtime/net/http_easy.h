@@ -30,6 +30,7 @@ struct np_easy {
   bool held;            /* has not begun: waits for another's look-up */
   bool receive_paused, send_paused;
   bool counting;        /* base_bytes is known */
+  bool proxied;         /* the client has a proxy (not the environment's) */
   uint32_t buffer_size; /* of libcurl's receive buffer */
   uint64_t received;    /* bytes of the exchange's head and body */
   uint64_t base_bytes;  /* sent before the request itself: a proxy's CONNECT */

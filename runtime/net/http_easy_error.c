@@ -155,8 +155,9 @@ void np_easy_error(const struct np_easy *e, CURLcode code,
   case CURLE_COULDNT_CONNECT:
   case CURLE_PROXY:
   case CURLE_INTERFACE_FAILED:
-    (void)np_error_set(out, NP_E_CONNECT, "connect", "cannot connect to %s%s",
-                       origin, why(e, reason, sizeof reason));
+    (void)np_error_set(out, NP_E_CONNECT, "connect", "cannot connect to %s%s%s",
+                       e->proxied ? "the proxy for " : "", origin,
+                       why(e, reason, sizeof reason));
     return;
   case CURLE_SEND_ERROR:
   case CURLE_SEND_FAIL_REWIND:

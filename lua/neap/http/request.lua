@@ -27,7 +27,7 @@ local REQUEST_OPTIONS = {
   method = { type = "string" }, url = { type = "string" },
   query = { type = "table|string" }, headers = { type = "table" },
   json = { type = "any" }, body = { type = "string|function|table" },
-  form = { type = "table" }, multipart = { type = "table" },
+  form = { type = "table|string" }, multipart = { type = "table" },
   timeout = { type = "number|table|boolean" },
   max_body = { type = "number|boolean" }, redirects = { type = "number|boolean" },
   http_version = { type = "string", one_of = { "1.1", "2" } },
@@ -48,7 +48,7 @@ TYPES.json = setmetatable({}, { __index = function() return true end })
 ---@field headers? table<string, string|number|false|string[]> over the client's; false drops one
 ---@field json? any encoded as the body, with its content type unless a header gives one
 ---@field body? string|function|neap.http.SourceOptions raw bytes; a function gives chunks, then nil
----@field form? table application/x-www-form-urlencoded
+---@field form? table|string application/x-www-form-urlencoded
 ---@field multipart? table parts, see neap.http.Part
 ---@field timeout? neap.http.Timeouts|number|false over the client's; a number is the total
 ---@field max_body? integer|false bytes; false: no limit
@@ -94,8 +94,9 @@ local function encode_body(where, opts)
     local text, err = json.encode(opts.json)
     return text, "application/json", err
   elseif opts.form then
-    return url_module.encode_pairs(where .. ": form", opts.form, url_module.escape_form),
-      "application/x-www-form-urlencoded"
+    local form = opts.form
+    if type(form) ~= "string" then form = url_module.encode_pairs(where .. ": form", form, url_module.escape_form) end
+    return form, "application/x-www-form-urlencoded"
   elseif opts.multipart then
     return multipart.encode(where .. ": multipart", opts.multipart)
   end

@@ -88,6 +88,40 @@ function M.encodings(where, compression)
   return compression
 end
 
+local PROXY_SCHEMES = { http = true, https = true, socks4 = true, socks4a = true, socks5 = true, socks5h = true }
+
+local function proxy_problem(address)
+  local scheme, rest = address:match "^(%a[%w+.-]*)://(.*)$"
+  local host = (rest or address):gsub("^.*@", "")
+  if scheme and not PROXY_SCHEMES[scheme:lower()] or not host:find "^[%w.%[_-]" or host:find "[%s%c]" then
+    -- Without what may be a password.
+    return ("option 'proxy' must be an address (http, https, socks4, socks4a, socks5 or socks5h), got '%s%s'"):format(
+      scheme and scheme .. "://" or "", host)
+  end
+end
+
+local function file_problem(name, path)
+  local file, message = io.open(path, "rb")
+  if not file then return ("option 'tls.%s': cannot read %s"):format(name, message) end
+  local readable = file:read(0) or file:seek "end" == 0
+  file:close()
+  if not readable then return ("option 'tls.%s': cannot read %s: it is no file"):format(name, path) end
+end
+
+--- What of a client's addresses and files cannot work, in one line, or nil.
+---@param checked neap.http.ClientOptions
+---@return string?
+function M.problem(checked)
+  local proxy = checked.proxy
+  local message = type(proxy) == "string" and proxy ~= "env" and proxy ~= "" and proxy_problem(proxy)
+  if message then return message end
+  for _, name in ipairs { "ca_file", "cert", "key" } do
+    local path = checked.tls[name]
+    message = path and file_problem(name, path)
+    if message then return message end
+  end
+end
+
 local function finish(where, ok, ...)
   if ok then return ... end
   local err = ...
