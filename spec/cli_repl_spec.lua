@@ -22,6 +22,19 @@ describe("repl.compile", function()
   end)
 end)
 
+describe("completion", function()
+  local input = require "neap.cli.repl_input"
+
+  it("knows fields, and neap's names before they are first used", function()
+    rawset(_G, "neap", require "neap")
+    assert.same({ "ed_pairs" }, input.complete "x = neap.sort")
+    assert.same({ "ode" }, input.complete "neap.json.enc")
+    assert.same({ "b" }, input.complete "string.su")
+    assert.same({}, input.complete "neap.nothing.x")
+    rawset(_G, "neap", nil)
+  end)
+end)
+
 describe("neap repl #real", function()
   --- Runs lines from a pipe.
   local function run(lines)
@@ -91,6 +104,14 @@ describe("neap repl #real", function()
     local result = run { "t = neap.spawn(function() error 'behind' end)", "neap.sleep(0.01)", "'on'" }
     assert.equal('"on"\n', result.out)
     assert.matches("^task: .*repl:1: behind\n", result.err)
+  end)
+
+  it("exits with 1 when a background task failed, also one that outlived the input", function()
+    local early = run { "neap.spawn(error, 'early') and 0", "neap.sleep(0.01)" }
+    assert.same({ 1, "0\n" }, { early.code, early.out })
+    local late = run { "neap.spawn(function() neap.sleep(0.05) error 'late' end) and 0" }
+    assert.equal(1, late.code)
+    assert.matches("^task: repl:1: late\n", late.err)
   end)
 
   it("ends a line that deadlocks and goes on", function()

@@ -58,6 +58,8 @@ local lazy = {
 }
 
 setmetatable(M, {
+  --- For who lists names (the repl): those that are not loaded yet.
+  lazy = lazy,
   __index = function(t, name)
     local entry = lazy[name]
     if not entry then return nil end

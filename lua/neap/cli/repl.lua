@@ -119,7 +119,7 @@ end
 function Repl:loop()
   local failed = false
   while true do
-    self:report_failures()
+    failed = self:report_failures(self.scope:take_failures()) or failed
     local chunk, problem = self:read()
     if problem == "eof" then break end
     if chunk then
@@ -132,11 +132,14 @@ function Repl:loop()
   return failed
 end
 
---- Tells which background tasks failed since the last prompt.
-function Repl:report_failures()
-  for _, err in ipairs(self.scope:take_failures() or {}) do
+--- Tells which background tasks failed.
+---@param failures table[]? errors
+---@return boolean any
+function Repl:report_failures(failures)
+  for _, err in ipairs(failures or {}) do
     self.input:report(("task: %s%s"):format(describe(err), err.traceback and "\n" .. trim(err.traceback) or ""))
   end
+  return failures ~= nil and #failures > 0
 end
 
 ---@param _ table
@@ -150,12 +153,14 @@ function M.main(_, rest)
   rawset(_G, "arg", { [0] = "repl" })
   local session = setmetatable({ input = require("neap.cli.repl_input").open() }, Repl)
   session.input:banner("neap: every line may wait; locals live for one line; ctrl-d leaves")
-  local failed = false
-  neap.scope(function(scope)
+  local failed, late = neap.scope(function(scope)
     session.scope = scope
-    failed = session:loop()
+    local any = session:loop()
     if session.input.interactive then scope:cancel() end
+    return any
   end, { on_error = "collect" })
+  -- Tasks that went on when the input had ended.
+  if not session.input.interactive then failed = session:report_failures(late) or failed end
   session.input:close()
   return failed and not session.input.interactive and 1 or 0
 end

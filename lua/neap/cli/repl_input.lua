@@ -168,12 +168,29 @@ function Terminal:close()
   Input.close(self)
 end
 
+--- Names that a table has when they are first used, as neap itself.
+local function lazy_names(value)
+  local meta = getmetatable(value)
+  return type(meta) == "table" and meta.lazy or {}
+end
+
+local function field(value, name)
+  if type(value) ~= "table" then return nil end
+  local there = rawget(value, name)
+  if there == nil and lazy_names(value)[name] then return value[name] end
+  return there
+end
+
 local function string_keys(value, prefix, found)
   if type(value) ~= "table" then return end
-  for key in next, value do
+  local function add(key)
     if type(key) == "string" and key:sub(1, #prefix) == prefix and key:match "^[%a_][%w_]*$" then
       found[#found + 1] = key:sub(#prefix + 1)
     end
+  end
+  for key in next, value do add(key) end
+  for key in next, lazy_names(value) do
+    if rawget(value, key) == nil then add(key) end
   end
 end
 
@@ -184,7 +201,7 @@ end
 function M.complete(before)
   local path, prefix = before:match "([%w_.]-)([%w_]*)$"
   local value = _G
-  for name in path:gmatch "[%w_]+" do value = type(value) == "table" and rawget(value, name) or nil end
+  for name in path:gmatch "[%w_]+" do value = field(value, name) end
   local found = {}
   if prefix == "" and path == "" then return found end
   string_keys(value, prefix, found)
