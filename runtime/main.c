@@ -48,6 +48,21 @@ static uint64_t hog_ns(void) {
   return ms > 0 && ms < 1e12 ? (uint64_t)(ms * 1e6) + 1 : UINT64_MAX;
 }
 
+/* NEAP_LUA_PATH: neap's Lua modules are read from there, not from the library.
+ */
+static const char *lua_path(void) {
+  const char *path = getenv("NEAP_LUA_PATH");
+  char first[4096];
+  if (!path || *path == '\0') return NULL;
+  int len = snprintf(first, sizeof first, "%s/neap/init.lua", path);
+  if (len < 0 || (size_t)len >= sizeof first || access(first, R_OK) != 0)
+    fprintf(stderr,
+            "neap: NEAP_LUA_PATH: there is no neap/init.lua in '%s'; the "
+            "modules that are built in are used\n",
+            path);
+  return path;
+}
+
 static void on_log(void *ud, int level, const char *message) {
   static const char *const names[] = {"debug", "info", "warning", "error"};
   (void)ud;
@@ -80,7 +95,7 @@ int main(int argc, char **argv) {
   open_standard_files();
   neap_options options = {
       .virtual_time = argc > 1 && strcmp(argv[1], "sim") == 0,
-      .lua_path = getenv("NEAP_LUA_PATH"),
+      .lua_path = lua_path(),
       .hog_ns = hog_ns(),
       .log = on_log,
       .log_level = NEAP_LOG_WARN,

@@ -55,6 +55,12 @@ describe("the program #real", function()
     assert.matches("^neap: warning: a task held the loop for %d+ ms", told.err)
   end)
 
+  it("says that NEAP_LUA_PATH has no modules, and goes on with its own", function()
+    local result = child.run({ "-e", "print(1)" }, { env = { NEAP_LUA_PATH = "/nowhere" } })
+    assert.same({ 0, "1\n" }, { result.code, result.out })
+    assert.matches("^neap: NEAP_LUA_PATH: there is no neap/init.lua in '/nowhere'", result.err)
+  end)
+
   it("shows what a raised plain table holds", function()
     assert.matches("^neap: hello ", child.run({ "-e", "error { message = 'hello' }" }).err)
     assert.matches("code = 7", child.run({ "-e", "error { code = 7 }" }).err)
