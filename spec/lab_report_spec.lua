@@ -64,6 +64,45 @@ describe("a report", function()
     assert.is_nil(text:find "p50")
   end)
 
+  it("tells a window and the timeline in tables and charts of their own", function()
+    local comparison = compare { windows = { late = { from = 0.5, to = 1.5 } }, timeline = 0.5,
+      measures = { "success", "wait", "completion_time" } }
+    local text, page = tostring(comparison), html.of(comparison)
+    assert.matches("\nWindow 'late', 0%.5 to 1%.5 s: [^\n]*\n\n +success +wait, s\n", text)
+    assert.matches("Operations that succeeded, a second, by when they ended:\n\nfrom, s +0 +0%.5 +1", text)
+    assert.is_nil(text:find "amplification")
+    check_tags((page:gsub("<!DOCTYPE html>", ""):gsub("<style>.-</style>", "")))
+    assert.matches("<h2>Window &#39;late&#39;, 0.5 to 1.5 s", page)
+    local titles = {}
+    for i, chart in ipairs(charts.of(comparison)) do titles[i] = chart.title end
+    assert.same({ "success, %", "wait, s", "completion, s", "success, %, in 'late'", "wait, s, in 'late'",
+      "Operations that succeeded, a second" }, titles)
+  end)
+
+  it("merges slots of a long timeline, so that a line can be read", function()
+    local text = tostring(compare { policies = { { "none", false } }, world = { latency = 1 },
+      load = { kind = "closed", clients = 2, operations = 80 }, timeline = 1 })
+    local columns = select(2, text:match "\nfrom, s([^\n]*)\n":gsub("%d+", ""))
+    assert.equal(14, columns)
+    assert.matches("\n  none +1%.3 +2%.0 +2%.0", text) -- the slot of the first second has none
+  end)
+
+  it("of charts alone opens with the same lines, folded", function()
+    local header = compare().header
+    header.command = "neap lab " .. ("very-long-name.lua "):rep(12)
+    local lines = headers.texts(header)
+    assert.equal("Retries <&>", lines[1])
+    assert.equal("load: closed (5 clients; 50 operations)", lines[2])
+    assert.is_true(#lines > 7)
+    for _, line in ipairs(lines) do assert.is_true(#line <= 96) end
+    local picture = svg.document(charts.of(compare()), lines)
+    check_tags(picture)
+    assert.matches(">Retries &lt;&amp;&gt;</text>", picture)
+    assert.matches(">version: neap ", picture)
+    assert.matches('multiplot layout 6,1 title "Retries <&>\\nload: closed',
+      gnuplot.script(charts.of(compare()), "png", "x.png", lines))
+  end)
+
   it("quotes the command so that it can be typed", function()
     local quoted = headers.command { "lab", "x.lua", "--goal", "min p99", "it's" }
     assert.equal("lab x.lua --goal 'min p99' 'it'\\''s'", quoted)

@@ -1,130 +1,147 @@
 -- SPDX-License-Identifier: MIT
--- The scripts of scripts/labs: each page of docs/lab shows what its script prints, and
--- what the page says is so with other seeds too.
+-- The experiments of scripts/labs: what their pages teach is so, with two seeds of each
+-- policy and not those that the pages begin with.
+local lab = require "neap.lab"
 local lfs = require "lfs"
 
 local here = debug.getinfo(1, "S").source:match "^@(.*)$"
 local root = here:match "^(.*/)spec/[^/]*$" or "./"
 
-local function read(path)
-  local file = assert(io.open(root .. path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
+--- What a script declares.
+local function experiment(name, ...)
+  local given = assert(loadfile(root .. "scripts/labs/" .. name .. ".lua"))(...)
+  given.world = root .. "scripts/labs/" .. given.world
+  given.seed, given.runs = 301, 2
+  return given
 end
 
---- Runs a script as `neap sim` would: what it returns, and what it printed.
-local function run(name, seed)
-  local path = "scripts/labs/" .. name .. ".lua"
-  local chunk, printed = assert(loadstring(read(path), "@" .. path)), {}
-  setfenv(chunk, setmetatable({ print = function(line) printed[#printed + 1] = line .. "\n" end }, { __index = _G }))
-  local rows = require "neap".scope(function() return chunk(seed) end)
-  local by_name = {}
-  for _, row in ipairs(rows) do by_name[row.load and row.name .. " at " .. row.load or row.name] = row end
-  return by_name, table.concat(printed)
-end
-
---- The first text block of a page.
-local function shown(name)
-  return (read("docs/lab/" .. name .. ".md"):match "\n```text\n(.-)```\n")
-end
-
-local lessons = {}
-
-function lessons.thundering_herd(rows)
-  local together, apart = rows["exponential, no jitter"], rows["exponential, full jitter"]
-  assert.is_true(apart.sends < 0.5 * together.sends)
-  assert.is_true(apart.seconds < 0.1 * together.seconds)
-  assert.equal(together.sends, rows["when told to (Retry-After)"].sends)
-  assert.equal(280, rows["every 0.5 s"].peak)
-  assert.is_true(apart.peak < 0.5 * 280)
-  assert.equal(300, rows["full jitter and 20 at a time"].sends)
-end
-
-function lessons.collapse(rows)
-  for _, name in ipairs { "backoff of 20, 40 s", "at once, with a budget" } do
-    for window = 4, 8 do assert.is_true(rows[name][window] > 34) end
-  end
-  assert.is_true(rows["at once, with a budget"].amplification < 1.02)
-end
-
-function lessons.rate_limited(rows)
-  assert.is_true(rows["retries at once"].answered < 20)
-  assert.is_true(rows["backoff and Retry-After"].answered < 500)
-  assert.is_true(rows["the same, 10 at a time"].answered < 600)
-  local paced = rows["the same, paced at 99 %"]
-  assert.equal(600, paced.answered)
-  assert.is_true(paced.refused <= 1 and paced.seconds < 64)
-end
-
-function lessons.failover(rows)
-  assert.is_true(rows["one region"].share < 0.02)
-  local forgetful, router = rows["failover call by call"], rows["failover that remembers"]
-  assert.is_true(forgetful.share > 0.99 and router.share > 0.99)
-  assert.is_true(router.lost < 0.4 * forgetful.lost)
-  assert.is_true(router.mean < 0.6 * forgetful.mean and router.mean < 0.6)
-end
-
-function lessons.hedging(rows)
-  for _, load in ipairs { 0.4, 0.6 } do
-    local none, some = rows["none at " .. load], rows["5 % more load at " .. load]
-    assert.is_true(some.p99 < 0.75 * none.p99)
-    assert.is_true(some.amplification <= 1.05)
-  end
-  assert.is_true(rows["every call twice at 0.4"].p99 < rows["5 % more load at 0.4"].p99)
-  assert.is_true(rows["every call twice at 0.6"].p50 > 10 * rows["none at 0.6"].p50)
-end
-
-function lessons.breaker(rows)
-  local default, nervous = rows["opens at 50 % of 20 calls"], rows["opens at 10 % of 20 calls"]
-  assert.equal(0, default.refused)
-  assert.is_true(nervous.refused > 0.5 * nervous.calls)
-  assert.is_true(default.waited < 0.15 * rows["no breaker"].waited)
-  assert.is_true(rows["opens at 50 % of 1000 calls"].waited > 0.8 * rows["no breaker"].waited)
-  assert.is_true(rows["at 50 % of 20, for 60 s"].back > 25)
-  assert.is_true(rows["at 50 % of 20, always 5 s"].back < 8)
-end
-
--- Not those for `neap lab`, which have specs of their own.
-local FOR_LAB = { outage = true }
-
-local names = {}
-for file in lfs.dir(root .. "scripts/labs") do
-  local name = file:match "^(.+)%.lua$"
-  if name and not FOR_LAB[name] then names[#names + 1] = name end
-end
-table.sort(names)
-
-describe("the laboratory's script", function()
-  for _, name in ipairs(names) do
-    describe(name .. ".lua", function()
-      it("prints what its page shows, and teaches the page's lesson", function()
-        local rows, printed = run(name)
-        assert.equal(shown(name), printed)
-        lessons[name](rows)
-      end)
-
-      it("teaches it with another seed", function() lessons[name]((run(name, 2))) end)
-    end)
-  end
-
-  it("breaker.lua shows that two failures in a row happen on good days", function()
-    local most = 0
-    for seed = 1, 3 do
-      local row = run("breaker", seed)["opens after 2 in a row"]
-      most = math.max(most, row.refused / row.calls)
-    end
-    assert.is_true(most > 0.05)
-  end)
-
-  it("collapse.lua stays down without a long backoff or a budget, in most seeds", function()
-    local down = { 0, 0 }
-    for seed = 1, 3 do
-      local rows = run("collapse", seed)
-      for i, retries in ipairs { "at once", "backoff of 0.5, 1 s" } do
-        if rows[retries][8] < 8 then down[i] = down[i] + 1 end
+--- Means by policy and measure, and the comparison.
+local function run(given, only)
+  if only then
+    local list = {}
+    for _, policy in ipairs(given.policies) do
+      for _, name in ipairs(only) do
+        if policy[1] == name then list[#list + 1] = policy end
       end
     end
-    assert.is_true(down[1] >= 2 and down[2] >= 2)
+    assert.equal(#only, #list)
+    given.policies = list
+  end
+  local comparison, means = lab.compare(given), {}
+  for _, result in ipairs(comparison.results) do
+    means[result.name] = { timeline = result.timeline, same = result.same }
+    for key, estimate in pairs(result.estimates) do means[result.name][key] = estimate.mean end
+  end
+  return means, comparison
+end
+
+describe("the experiment", function()
+  it("thundering_herd.lua shows that jitter parts the herd", function()
+    local rows, comparison = run(experiment "thundering_herd")
+    local together, apart = rows["exponential, no jitter"], rows["exponential, full jitter"]
+    assert.is_true(apart.amplification < 0.5 * together.amplification)
+    assert.is_true(apart.completion_time < 0.1 * together.completion_time)
+    assert.equal(together.amplification, rows["when told to (Retry-After)"].amplification)
+    assert.equal(280, rows["every 0.5 s"].peak)
+    assert.is_true(apart.peak < 0.5 * 280)
+    assert.equal(1, rows["full jitter and 20 at a time"].amplification)
+    assert.equal("full jitter and 20 at a time", comparison.best.name)
+  end)
+
+  it("collapse.lua shows that a budget ends what a short backoff does not", function()
+    local rows = run(experiment "collapse")
+    for _, name in ipairs { "at once", "backoff of 0.5, 1 s" } do
+      assert.equal(1, rows[name].down)
+      assert.is_true(rows[name].timeline[1] > 20 and rows[name].timeline[8] < 1)
+    end
+    for _, name in ipairs { "at once, with a budget", "neap.policy.standard" } do
+      assert.equal(0, rows[name].down)
+      for slot = 4, 8 do assert.is_true(rows[name].timeline[slot] > 34) end
+      assert.is_true(rows[name].amplification < 1.02)
+    end
+    assert.is_true(rows["at once"].wasted > 20 * rows["at once, with a budget"].wasted)
+    assert.is_true(rows["backoff of 20, 40 s"].wait > rows["at once, with a budget"].wait)
+  end)
+
+  it("rate_limited.lua shows that pacing finds the rate and retries do not", function()
+    local rows, comparison = run(experiment "rate_limited")
+    assert.is_true(rows["retries at once"].success < 0.04)
+    assert.is_true(rows["backoff and Retry-After"].success < 0.8)
+    assert.is_true(rows["the same, 10 at a time"].success < 1)
+    local paced = rows["the same, paced at 99 %"]
+    assert.equal(1, paced.success)
+    assert.is_true(paced.refused <= 1 and paced.completion_time < 64)
+    assert.equal("the same, paced at 99 %", comparison.best.name)
+  end)
+
+  it("failover.lua shows what a memory is worth", function()
+    local rows, comparison = run(experiment "failover")
+    assert.is_true(rows["one region"]["success@outage"] < 0.02)
+    local forgetful, router = rows["failover call by call"], rows["failover that remembers"]
+    assert.is_true(forgetful["success@outage"] > 0.99 and router["success@outage"] > 0.99)
+    assert.is_true(router.lost < 0.4 * forgetful.lost)
+    assert.is_true(router["wait@outage"] < 0.6 * forgetful["wait@outage"] and router["wait@outage"] < 0.6)
+    assert.equal("failover that remembers", comparison.best.name)
+  end)
+
+  it("hedging.lua shows that a few copies cut the tail, and too many make a line", function()
+    local rows = run(experiment "hedging", { "none", "5 % more load" })
+    local none, some = rows.none, rows["5 % more load"]
+    assert.is_true(some.p99 < 0.75 * none.p99)
+    assert.is_true(some.amplification <= 1.05)
+    assert.equal(0, none.wasted)
+    local given = experiment("hedging", "0.6")
+    given.runs = 1
+    rows = run(given, { "none", "every call twice" })
+    assert.is_true(rows["every call twice"].p50 > 10 * rows.none.p50)
+  end)
+
+  it("breaker.lua shows what thresholds, windows and patience cost", function()
+    local rows = run(experiment "breaker")
+    local none, default = rows["no breaker"], rows["opens at 50 % of 20 calls"]
+    local function refused(name) return 1 - rows[name]["amplification@before"] end
+    assert.equal(0, refused "opens at 50 % of 20 calls")
+    assert.is_true(refused "opens at 10 % of 20 calls" > 0.4)
+    assert.is_true(refused "opens after 2 in a row" > 0.05)
+    assert.equal(1, none["amplification@outage"])
+    assert.is_true(default["wait@outage"] < 0.15 * none["wait@outage"])
+    assert.is_true(rows["opens at 50 % of 1000 calls"]["wait@outage"] > 0.7 * none["wait@outage"])
+    assert.equal(0, rows["at 50 % of 20, for 60 s"]["success@after"])
+    assert.is_true(rows["at 50 % of 20, always 5 s"]["success@after"] > default["success@after"])
+  end)
+
+  it("outage.lua shows that patience answers, and a breaker makes it cheap", function()
+    local rows, comparison = run(experiment "outage")
+    local patient, breaker = rows["six tries, up to 20 s"], rows["the same, a breaker"]
+    assert.is_true(rows["three tries at once"].success - rows["no retries"].success < 0.015)
+    assert.is_true(patient.success > 0.95 and patient.amplification > 1.4)
+    assert.is_true(breaker.success > 0.99 and breaker.amplification < 1.04)
+    assert.equal("the same, a breaker", comparison.best.name)
+  end)
+
+  it("outage.lua keeps what docs/lab/recommend.md promises of the Lua to paste", function()
+    local file = assert(io.open(root .. "docs/lab/recommend.md"))
+    local page = file:read "*a"
+    file:close()
+    local given = experiment "outage"
+    local lua = assert(page:match "Take this:\n\nneap%.policy%.standard (%b{})")
+    given.policies = { { "recommended", assert(loadstring("return " .. lua))() } }
+    local row = run(given).recommended
+    assert.is_true(row.success > 0.99 and row.amplification < 1.2 and row.p99 < 16)
+    assert.truthy(page:find("\nno feasible policy\n\nThe nearest miss is ", 1, true))
+  end)
+end)
+
+describe("scripts/labs", function()
+  it("has a page for each experiment, and experiments of at most 60 lines", function()
+    for file in lfs.dir(root .. "scripts/labs") do
+      local name = file:match "^(.+)%.lua$"
+      if name then
+        assert.equal("file", lfs.attributes(root .. "docs/lab/" .. name .. ".md", "mode"), name)
+        local lines = 0
+        for _ in io.lines(root .. "scripts/labs/" .. file) do lines = lines + 1 end
+        assert.is_true(lines <= 60, name)
+      end
+    end
   end)
 end)

@@ -118,6 +118,7 @@ end
 ---@param ... string the arguments after the program's name
 function M.main(...)
   local argv = { ... }
+  M.words = { ... } -- reports say the exact command
   local name, drop = route(argv[1])
   if not name then
     if argv[1]:sub(1, 1) == "-" then

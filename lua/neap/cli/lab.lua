@@ -1,4 +1,6 @@
 --- `neap lab`: policies compared in virtual time, over the machine's cores.
+local core = require "neap.core"
+
 local M = {
   name = "lab",
   operands = "script.lua",
@@ -31,7 +33,7 @@ prints the Lua to paste. fit makes a world of what neap run --record recorded.]]
     { name = "subject-to", type = "string", metavar = "LIST", help = "recommend: 'amplification<1.2, success>0.99'" },
     { name = "candidates", type = "integer", min = 2, max = 10000, metavar = "N",
       help = "recommend: how many are tried at first (27)" },
-    { name = "price", type = "string", metavar = "FILE", help = "JSON: request, input, output, server_second" },
+    { name = "price", type = "string", metavar = "FILE", help = "JSON: request, input, output, server_second, models" },
     { name = "jobs", short = "j", type = "integer", min = 1, max = 1024, metavar = "N",
       help = "processes at a time (the number of cores)" },
     { name = "html", type = "string", metavar = "FILE", help = "the report as one page" },
@@ -78,7 +80,7 @@ local function open(opts, rest)
   local lab = setmetatable({ opts = opts, pool = require "neap.lab.pool",
     base = { path = path, args = rest, world = opts.world } }, Lab)
   if opts.price then
-    local price, message = require("neap.lab.price").read(opts.price)
+    local price, message = require("neap.price").read(opts.price)
     if not price then stop(EXIT_USAGE, "%s", message) end
     lab.base.price = price
   end
@@ -121,15 +123,20 @@ function Lab:parts(names)
   return parts
 end
 
+--- A wrong sweep: of the command line or of the script.
+function Lab:stop_sweep(message)
+  stop(EXIT_USAGE, "%s: %s: %s", self.base.path, #self.opts.sweep > 0 and "--sweep" or "option 'sweep'", message)
+end
+
 function Lab:dimensions(parts)
   local texts = #self.opts.sweep > 0 and self.opts.sweep or self.about.sweep or {}
   local dimensions, message = require("neap.lab.sweep").parse_all(texts, parts)
-  if not dimensions then stop(EXIT_USAGE, "--sweep: %s", message) end
+  if not dimensions then self:stop_sweep(message) end
   return dimensions
 end
 
 function Lab:goals(text)
-  local goals, message = require("neap.lab.goals").goals(text)
+  local goals, message = require("neap.lab.goals").goals(text, self.about.measures.list)
   if not goals then stop(EXIT_USAGE, "%s", message) end
   for _, goal in ipairs(goals) do
     if goal.metric.key == "cost" and not self.about.currency then
@@ -175,11 +182,12 @@ function Lab:draw(comparison)
   if #self.opts.plot == 0 then return end
   local charts = require("neap.lab.report.charts").of(comparison)
   local gnuplot = require "neap.lab.report.gnuplot"
+  local lines = require("neap.lab.report.header").texts(comparison.header)
   for _, path in ipairs(self.opts.plot) do
     if path:find "%.svg$" then
-      write_file(path, require("neap.lab.report.svg").document(charts))
+      write_file(path, require("neap.lab.report.svg").document(charts, lines))
     else
-      local out, message = gnuplot.run(gnuplot.script(charts, path == "-" and "dumb" or "png", path))
+      local out, message = gnuplot.run(gnuplot.script(charts, path == "-" and "dumb" or "png", path, lines))
       if not out then stop(EXIT_FAILED, "--plot %s: %s", path, message) end
       if path == "-" then io.stdout:write(out) end
     end
@@ -196,6 +204,9 @@ end
 
 local verbs = {}
 
+--- Lets others run: the bar, and who presses Ctrl-C.
+local function breathe() core.sleep(0) end
+
 --- Compares all variants with all seeds.
 function verbs.compare(opts, rest)
   if opts.subject_to or opts.candidates then
@@ -206,7 +217,7 @@ function verbs.compare(opts, rest)
   local parts = lab:parts(names)
   local goals = lab:goals(opts.goal or lab.about.goal)
   local variants, message = require("neap.lab.sweep").variants(names, parts, lab:dimensions(parts))
-  if not variants then stop(EXIT_USAGE, "--sweep: %s", message) end
+  if not variants then lab:stop_sweep(message) end
   local jobs, rows = {}, {}
   for _, variant in ipairs(variants) do
     for k = 1, lab.runs do jobs[#jobs + 1] = { variant = variant, seed = lab.seed + k - 1 } end
@@ -214,7 +225,7 @@ function verbs.compare(opts, rest)
   local all = lab:run(jobs)
   lab.progress:clear()
   for i = 1, #variants do rows[i] = { unpack(all, (i - 1) * lab.runs + 1, i * lab.runs) } end
-  local comparison = require("neap.lab.compare").of(variants, rows, goals, lab:header())
+  local comparison = require("neap.lab.compare").of(variants, rows, goals, lab:header(), lab.about.measures, breathe)
   io.stdout:write(require("neap.lab.report.text").of(comparison))
   lab:page(comparison)
   lab:draw(comparison)
@@ -255,7 +266,7 @@ local function bases_of(lab, names, parts)
   if #bases == 0 then
     local wanted = {}
     for i, dimension in ipairs(dimensions) do wanted[i] = dimension.name end
-    stop(EXIT_USAGE, "--sweep: no policy of the script has %s", table.concat(wanted, " and "))
+    lab:stop_sweep("no policy of the script has " .. table.concat(wanted, " and "))
   end
   return bases
 end
@@ -264,13 +275,14 @@ function verbs.recommend(opts, rest)
   local lab = open(opts, rest)
   local names = lab:names()
   local parts = lab:parts(names)
-  local constraints, message = require("neap.lab.goals").constraints(opts.subject_to or lab.about.subject_to)
+  local constraints, message = require("neap.lab.goals").constraints(opts.subject_to or lab.about.subject_to,
+    lab.about.measures.list)
   if not constraints then stop(EXIT_USAGE, "%s", message) end
   local recommend = require "neap.lab.recommend"
   local search = { bases = bases_of(lab, names, parts), goals = lab:goals(opts.goal or lab.about.goal),
     constraints = constraints, factors = lab.about.factors, seed = lab.seed, candidates = opts.candidates,
     fresh = opts.runs, perturbed = opts.runs and math.min(opts.runs, recommend.PERTURBED),
-    run = function(jobs, what) return lab:run(jobs, what) end }
+    measures = lab.about.measures, run = function(jobs, what) return lab:run(jobs, what) end }
   local result = recommend.find(search)
   local shown = lab.pool.ask(lab:request { what = "show", variant = result.winner.variant })
   lab.progress:clear()

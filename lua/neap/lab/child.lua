@@ -10,11 +10,11 @@ local M = {}
 M.MARK = "\30neap-lab "
 
 ---@class neap.lab.ChildJob
----@field what "describe"|"run"|"show"
+---@field what "describe"|"run"|"show"|"batch" of "batch": the fields of neap.batch.DryJob besides
 ---@field path string the script
 ---@field args string[]
 ---@field world? string instead of the script's
----@field price? neap.lab.Price
+---@field price? neap.Price
 ---@field job? neap.lab.Job of "run"
 ---@field variant? neap.lab.Variant of "show"
 
@@ -38,7 +38,9 @@ local function experiment_of(request)
   if request.world or request.price then
     local changed = {}
     for key, value in pairs(given) do changed[key] = value end
-    changed.world, changed.price = request.world or changed.world, request.price or changed.price
+    -- A file named on the command line is where that was given, not beside the script.
+    if request.world then changed.world = require("neap.world").load(request.world) end
+    changed.price = request.price or changed.price
     given = changed
   end
   return require("neap.lab.experiment").new(given)
@@ -95,7 +97,7 @@ function doing.describe(experiment, request)
     load_kind = experiment.load.kind, source = world:source(),
     world = world.path or request.world or "in " .. request.path, runs = experiment.runs, seed = experiment.seed,
     goal = goal_text(experiment.goals), subject_to = experiment.subject_to, sweep = experiment.sweep,
-    title = experiment.title, currency = experiment.price and experiment.price.currency,
+    title = experiment.title, measures = experiment.known, currency = experiment.price and experiment.price.currency,
     factors = require("neap.lab.factors").of(world.definition) }
   local env = { world = world, upstream = world.upstreams[1], upstreams = {}, seed = experiment.seed }
   for _, upstream in ipairs(world.upstreams) do env.upstreams[upstream.host] = upstream end
@@ -113,6 +115,14 @@ function doing.run(experiment, request)
   return require("neap.lab.run").run(experiment, request.job)
 end
 
+--- What needs no script.
+local alone = {}
+
+--- One run of `neap batch --dry-run`.
+function alone.batch(request)
+  return require("neap.batch.dry_run.run").run(request)
+end
+
 --- The Lua to paste for a variant.
 function doing.show(experiment, request)
   local variant = request.variant
@@ -125,7 +135,7 @@ end
 
 --- A message with the script's name, where it has no place of its own.
 local function with_place(message, path)
-  if message:find "^[^\n]-:%d+:" or message:find(path, 1, true) then return message end
+  if not path or message:find "^[^\n]-:%d+:" or message:find(path, 1, true) then return message end
   return path .. ": " .. message
 end
 
@@ -133,13 +143,14 @@ end
 ---@param text string JSON
 function M.main(text)
   local request = assert(json.decode(text))
-  local ok, result = pcall(experiment_of, request)
+  local ok, result = true, request
+  if not alone[request.what] then ok, result = pcall(experiment_of, request) end
   local answer
   if not ok then
     answer = { error = with_place(one_line(result), request.path) }
   else
     local trace
-    ok, result = xpcall(doing[request.what], function(err)
+    ok, result = xpcall(alone[request.what] or doing[request.what], function(err)
       trace = debug.traceback("", 2)
       return err
     end, result, request)

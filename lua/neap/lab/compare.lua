@@ -26,11 +26,14 @@ local BOOTSTRAP_SEED = 1979
 ---@field same boolean it cannot be told from the best
 ---@field verdict string
 ---@field cut integer operations that the time limit ended
+---@field timeline? number[] successes a second by slot, means over the runs
 
 ---@class neap.lab.Comparison
 ---@field results neap.lab.Result[]
 ---@field best neap.lab.Result
----@field metrics neap.lab.Metric[] that there is something to tell of
+---@field metrics neap.lab.Metric[] columns: those shown that there is something to tell of
+---@field windows {name: string, from: number, to: number, metrics: neap.lab.Metric[]}[]
+---@field slot? number seconds of the timelines' slots
 ---@field goals neap.lab.Goal[]
 ---@field header table what the report opens with, see neap.lab.report.header
 
@@ -61,7 +64,7 @@ end
 
 --- The best by the first goal; among those that cannot be told from it, the best by
 --- the next one, and so on.
-local function find_best(results, goals, source)
+local function find_best(results, goals, source, breathe)
   local left, best = results, results[1]
   for _, goal in ipairs(goals) do
     best = best_by(left, goal)
@@ -69,6 +72,7 @@ local function find_best(results, goals, source)
     for _, result in ipairs(left) do
       local difference = statistics.difference(result.runs, best.runs, goal.metric.key, source)
       if result == best or statistics.may_be_none(difference) then close[#close + 1] = result end
+      breathe()
     end
     left = close
   end
@@ -77,7 +81,7 @@ end
 
 local function signed(value, metric)
   if value == 0 then return "0" end
-  local factor = metric.key == "success" and 100 or 1
+  local factor = metric.percent and 100 or 1
   local text = metrics.format(math.abs(value) * factor)
   return (value < 0 and "-" or "+") .. text
 end
@@ -87,7 +91,7 @@ end
 ---@param metric neap.lab.Metric
 ---@return string
 function M.difference_text(difference, metric)
-  local unit = metric.key == "success" and " points" or metric.unit and " " .. metric.unit or ""
+  local unit = metric.percent and " points" or metric.unit and " " .. metric.unit or ""
   local text = signed(difference.mean, metric) .. unit
   if difference.low then
     text = ("%s [%s, %s]"):format(text, signed(difference.low, metric), signed(difference.high, metric))
@@ -103,10 +107,10 @@ local function judge(result, best, goals)
     local difference = result.against[goal.metric.key]
     if not statistics.may_be_none(difference) then
       local word = (difference.mean > 0) == (goal.way == "max") and "better" or "worse"
-      return false, ("%s: %s %s"):format(word, goal.metric.title, M.difference_text(difference, goal.metric))
+      return false, ("%s: %s %s"):format(word, metrics.name_of(goal.metric), M.difference_text(difference, goal.metric))
     end
     if not difference and (result.estimates[goal.metric.key] == nil) ~= (best.estimates[goal.metric.key] == nil) then
-      return false, ("worse: no %s, for nothing succeeded"):format(goal.metric.title)
+      return false, ("worse: no %s, for nothing succeeded"):format(metrics.name_of(goal.metric))
     end
   end
   if #result.runs < 2 then return true, "cannot be told from the best: one run tells no spread" end
@@ -114,12 +118,12 @@ local function judge(result, best, goals)
 end
 
 --- What there is something to tell of: cost only with a price.
-local function told(results)
+local function told(results, keys, known)
   local list = {}
-  for _, metric in ipairs(metrics.list) do
+  for _, key in ipairs(keys) do
     for _, result in ipairs(results) do
-      if result.estimates[metric.key] then
-        list[#list + 1] = metric
+      if result.estimates[key] then
+        list[#list + 1] = metrics.find(key, known)
         break
       end
     end
@@ -127,30 +131,71 @@ local function told(results)
   return list
 end
 
+--- Slots of the longest run.
+local function slots_of(rows)
+  local longest = 0
+  for _, of_one in ipairs(rows) do
+    for _, row in ipairs(of_one) do longest = math.max(longest, #row.timeline) end
+  end
+  return longest
+end
+
+--- Means by slot; a run that was over by then had none.
+local function mean_timeline(rows, longest)
+  local sums = {}
+  for slot = 1, longest do
+    local sum = 0
+    for _, row in ipairs(rows) do sum = sum + (row.timeline[slot] or 0) end
+    sums[slot] = sum / #rows
+  end
+  return sums
+end
+
+local function result_of(variant, rows, measures, source)
+  local result = { name = variant.name, variant = variant, runs = rows, estimates = {}, against = {}, cut = 0 }
+  for _, metric in ipairs(measures.list) do
+    result.estimates[metric.key] = statistics.column(rows, metric.key, source)
+  end
+  for _, row in ipairs(rows) do result.cut = result.cut + row.cut end
+  return result
+end
+
+local function nothing() end
+
 ---@param variants neap.lab.Variant[]
 ---@param rows neap.lab.Row[][] by variant
 ---@param goals neap.lab.Goal[]
 ---@param header? table
+---@param measures? neap.lab.Measures default: the usual ones
+---@param breathe? fun() called now and then: resamples of many variants take a while
 ---@return neap.lab.Comparison
-function M.of(variants, rows, goals, header)
+function M.of(variants, rows, goals, header, measures, breathe)
   local source, results = M.resamples(), {}
+  measures, breathe = measures or metrics.of(), breathe or nothing
   for i, variant in ipairs(variants) do
-    local result = { name = variant.name, variant = variant, runs = rows[i], estimates = {}, against = {}, cut = 0 }
-    for _, metric in ipairs(metrics.list) do
-      result.estimates[metric.key] = statistics.column(rows[i], metric.key, source)
-    end
-    for _, row in ipairs(rows[i]) do result.cut = result.cut + row.cut end
-    results[i] = result
+    results[i] = result_of(variant, rows[i], measures, source)
+    breathe()
   end
-  local best = find_best(results, goals, source)
+  local best = find_best(results, goals, source, breathe)
   for _, result in ipairs(results) do
-    for _, metric in ipairs(metrics.list) do
+    for _, metric in ipairs(measures.list) do
       result.against[metric.key] = statistics.difference(result.runs, best.runs, metric.key, source)
     end
     result.is_best = result == best
     result.same, result.verdict = judge(result, best, goals)
+    breathe()
   end
-  return { results = results, best = best, metrics = told(results), goals = goals, header = header or {} }
+  if measures.slot then
+    local longest = slots_of(rows)
+    for i, result in ipairs(results) do result.timeline = mean_timeline(rows[i], longest) end
+  end
+  local windows = {}
+  for i, window in ipairs(measures.windows) do
+    windows[i] = { name = window.name, from = window.from, to = window.to,
+      metrics = told(results, window.keys, measures.list) }
+  end
+  return { results = results, best = best, metrics = told(results, measures.shown, measures.list), goals = goals,
+    windows = windows, slot = measures.slot, header = header or {} }
 end
 
 return M

@@ -2,9 +2,10 @@
 --- a run is judged. docs/lab.md has the table of options.
 local goals = require "neap.lab.goals"
 local loads = require "neap.lab.load"
+local measures = require "neap.lab.measures"
 local options = require "neap.options"
 local policies = require "neap.lab.policies"
-local prices = require "neap.lab.price"
+local prices = require "neap.price"
 local sorted = require "neap.sorted"
 
 local M = {}
@@ -23,7 +24,10 @@ local M = {}
 ---@field goal? string default "max success, min completion_time" (open load: p99)
 ---@field subject_to? string constraints for recommendations
 ---@field sweep? string[] as `--sweep`
----@field price? table see neap.lab.price
+---@field price? neap.Price
+---@field measures? (string|neap.lab.OwnMeasure)[] columns of the report, in order; default: the usual ones
+---@field windows? table<string, {from: number, to: number}> measures of what began then, besides
+---@field timeline? number seconds of a slot: how many operations succeeded over time, besides
 ---@field title? string
 
 local specs = {
@@ -41,6 +45,9 @@ local specs = {
   subject_to = { type = "string" },
   sweep = { type = "table" },
   price = { type = "table" },
+  measures = { type = "table" },
+  windows = { type = "table" },
+  timeline = { type = "number", above = 0 },
   title = { type = "string" },
 }
 
@@ -49,6 +56,8 @@ local specs = {
 ---@field by_name table<string, neap.lab.PolicySpec>
 ---@field load neap.lab.Load
 ---@field make_world fun(): neap.world.World made when it is first asked for
+---@field known neap.lab.Measures
+---@field own table<string, fun(env: neap.lab.Env, row: neap.lab.Row): number?> measures, by name
 ---@field goals neap.lab.Goal[]
 ---@field constraints neap.lab.Constraint[]
 
@@ -80,11 +89,22 @@ local function read_policies(given)
   return names, by_name
 end
 
+--- A world's file beside the script, else where the command was given.
+local function find_file(path)
+  local script = rawget(_G, "arg")
+  local dir = type(script) == "table" and type(script[0]) == "string" and script[0]:match "^(.*/)[^/]*$"
+  if not dir or path:sub(1, 1) == "/" or not path:find "[/.]" then return path end
+  local file = io.open(dir .. path, "rb")
+  if not file then return path end
+  file:close()
+  return dir .. path
+end
+
 --- A world, of whatever it was given as. One upstream needs no host: requests made
 --- in this process go to the only one there is.
 local function read_world(given)
   local worlds = require "neap.world"
-  if type(given) == "string" then return worlds.load(given) end
+  if type(given) == "string" then return worlds.load(find_file(given)) end
   if type(given.upstream) == "function" and given.upstreams then return given end
   if given[1] == nil then
     local spec = { host = "*" }
@@ -94,8 +114,8 @@ local function read_world(given)
   return worlds.new(given)
 end
 
-local function checked(parse, name, text)
-  local list, message = parse(text)
+local function checked(parse, name, text, known)
+  local list, message = parse(text, known)
   if not list then options.fail(("%s: option '%s': %s"):format(WHERE, name, message)) end
   return list
 end
@@ -111,8 +131,10 @@ function M.new(given)
   local self = options.check(WHERE, given, specs)
   self.names, self.by_name = read_policies(self.policies)
   self.load = loads.check(self.load, WHERE .. ": load")
-  self.goals = checked(goals.goals, "goal", self.goal or default_goal(self.load))
-  self.constraints = checked(goals.constraints, "subject_to", self.subject_to)
+  self.known, self.own = measures.read(self, WHERE)
+  local list = self.known.list
+  self.goals = checked(goals.goals, "goal", self.goal or default_goal(self.load), list)
+  self.constraints = checked(goals.constraints, "subject_to", self.subject_to, list)
   if self.price then self.price = prices.check(self.price, WHERE .. ": price") end
   local world
   function self.make_world()

@@ -21,16 +21,17 @@ end
 --- Goals from a text, the most important first; nil and one sentence for a wrong
 --- one.
 ---@param text string
+---@param known? neap.lab.Metric[] measures that there are; default: the usual ones
 ---@return neap.lab.Goal[]?
 ---@return string? message
-function M.goals(text)
+function M.goals(text, known)
   local list = {}
   for part in each(text) do
-    local way, name = part:match "^(%a+)%s+([%w_]+)%s*$"
+    local way, name = part:match "^(%a+)%s+([%w_@]+)%s*$"
     if way ~= "min" and way ~= "max" then
       return nil, ("goal '%s' must be 'min' or 'max' and a measure, such as 'min completion_time'"):format(part)
     end
-    local metric, message = metrics.find(name)
+    local metric, message = metrics.find(name, known)
     if not metric then return nil, ("goal '%s': %s"):format(part, message) end
     list[#list + 1] = { metric = metric, way = way }
   end
@@ -40,19 +41,20 @@ end
 
 --- Constraints from a text, maybe none; nil and one sentence for a wrong one.
 ---@param text? string
+---@param known? neap.lab.Metric[]
 ---@return neap.lab.Constraint[]?
 ---@return string? message
-function M.constraints(text)
+function M.constraints(text, known)
   local list = {}
   for part in each(text or "") do
     part = part:match "^(.-)%s*$"
-    local name, sign, bound, percent = part:match "^([%w_]+)%s*([<>]=?)%s*([%d.eE+-]+)%s*(%%?)$"
+    local name, sign, bound, percent = part:match "^([%w_@]+)%s*([<>]=?)%s*([%d.eE+-]+)%s*(%%?)$"
     local number = tonumber(bound)
     if not name or not number then
       return nil, ("constraint '%s' must be a measure, one of < <= > >= and a number, such as 'amplification<1.2'")
         :format(part)
     end
-    local metric, message = metrics.find(name)
+    local metric, message = metrics.find(name, known)
     if not metric then return nil, ("constraint '%s': %s"):format(part, message) end
     list[#list + 1] = { metric = metric, sign = sign, bound = percent == "%" and number / 100 or number, text = part }
   end

@@ -78,7 +78,8 @@ function M.compare(given)
     end
   end
   local header = require("neap.lab.report.header").of_experiment(experiment)
-  return setmetatable(compare.of(variants, rows, experiment.goals, header), Comparison)
+  header.currency = experiment.price and experiment.price.currency
+  return setmetatable(compare.of(variants, rows, experiment.goals, header, experiment.known), Comparison)
 end
 
 return M

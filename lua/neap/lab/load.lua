@@ -102,7 +102,9 @@ end
 
 local function extent(load)
   local parts = {}
-  if load.operations then parts[#parts + 1] = ("%d operations"):format(load.operations) end
+  if load.operations then
+    parts[1] = load.operations == 1 and "1 operation" or ("%d operations"):format(load.operations)
+  end
   if load.duration then parts[#parts + 1] = ("%g s"):format(load.duration) end
   return table.concat(parts, " or ")
 end

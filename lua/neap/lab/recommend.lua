@@ -16,7 +16,7 @@ local M = {}
 M.CANDIDATES, M.FIRST_RUNS, M.FACTOR = 27, 4, 3
 --- Seeds that the search has not seen, for winner and runner-up; and for the winner
 --- in each changed world.
-M.FRESH, M.PERTURBED = 200, 50
+M.FRESH, M.PERTURBED = 200, 200
 --- Either way.
 M.PERTURBATION = 0.25
 
@@ -37,6 +37,7 @@ local FRESH_SEEDS, SAMPLING = 1000000, 1980
 ---@field candidates? integer
 ---@field fresh? integer
 ---@field perturbed? integer
+---@field measures? neap.lab.Measures default: the usual ones
 
 ---@class neap.lab.SearchJob
 ---@field variant neap.lab.Variant
@@ -131,11 +132,12 @@ end
 -- ---------------------------------------------------------------------------
 
 --- Means by metric; of values that there are.
+---@param search neap.lab.Search
 ---@param rows neap.lab.Row[]
 ---@return table<string, number>
-function M.means(rows)
+function M.means(search, rows)
   local means = {}
-  for _, metric in ipairs(metrics.list) do
+  for _, metric in ipairs(search.measures and search.measures.list or metrics.list) do
     local sum, count = 0, 0
     for _, row in ipairs(rows) do
       local value = row[metric.key]
@@ -149,7 +151,7 @@ end
 local function rank(search, list)
   local place = {}
   for i, candidate in ipairs(list) do
-    candidate.means = M.means(candidate.rows)
+    candidate.means = M.means(search, candidate.rows)
     place[candidate] = i
   end
   table.sort(list, function(a, b)
@@ -197,8 +199,8 @@ end
 -- The checks
 -- ---------------------------------------------------------------------------
 
---- Winner and runner-up on seeds that the search has not seen; the first of them
---- that is feasible there wins.
+--- The two best on seeds that the search has not seen, where it had no luck to pick
+--- from: the better one there wins.
 local function check_fresh(search, finalists)
   local runs, jobs = search.fresh or M.FRESH, {}
   local count = min(2, #finalists)
@@ -212,11 +214,10 @@ local function check_fresh(search, finalists)
   local list = {}
   for i = 1, count do
     list[i] = { variant = finalists[i].variant, rows = { unpack(rows, (i - 1) * runs + 1, i * runs) } }
-    list[i].means = M.means(list[i].rows)
+    list[i].means = M.means(search, list[i].rows)
   end
   local first, second = list[1], list[2]
-  if second and goals.total_miss(search.constraints, first.means) > goals.total_miss(search.constraints, second.means)
-  then
+  if second and goals.is_better(search.goals, search.constraints, second.means, first.means) then
     list[1], list[2] = second, first
   end
   return list
@@ -238,7 +239,7 @@ local function check_worlds(search, winner)
   local rows, message = search.run(jobs, "changed worlds")
   if not rows then return nil, message end
   for i, world in ipairs(worlds) do
-    world.means = M.means { unpack(rows, (i - 1) * runs + 1, i * runs) }
+    world.means = M.means(search, { unpack(rows, (i - 1) * runs + 1, i * runs) })
     world.holds = goals.total_miss(search.constraints, world.means) == 0
   end
   return worlds
@@ -272,9 +273,9 @@ function M.find(search)
   end
   local variants, rows = {}, {}
   for i, candidate in ipairs(fresh) do variants[i], rows[i] = candidate.variant, candidate.rows end
-  return { feasible = feasible, winner = winner, comparison = compare.of(variants, rows, search.goals),
-    worlds = worlds, searched = #candidates, search_runs = search_runs, missed = missed(search, winner.means),
-    runs = #winner.rows }
+  local comparison = compare.of(variants, rows, search.goals, nil, search.measures)
+  return { feasible = feasible, winner = winner, comparison = comparison, worlds = worlds, searched = #candidates,
+    search_runs = search_runs, missed = missed(search, winner.means), runs = #winner.rows }
 end
 
 return M

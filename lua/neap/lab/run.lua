@@ -1,15 +1,17 @@
 --- One run: one policy, one seed, one world, in virtual time. The same seed gives
 --- the same calls at the same times, and the k-th request of a call the same latency
 --- and luck, whatever the policy did before.
+local accounts = require "neap.lab.account"
 local core = require "neap.core"
 local errors = require "neap.error"
 local loads = require "neap.lab.load"
+local options = require "neap.options"
 local policies = require "neap.lab.policies"
-local prices = require "neap.lab.price"
+local prices = require "neap.price"
 local scope = require "neap.scope"
-local statistics = require "neap.lab.statistics"
+local usage = require "neap.world.usage"
 
-local floor, now = math.floor, core.now
+local abs, huge, max, now = math.abs, math.huge, math.max, core.now
 
 local M = {}
 
@@ -34,6 +36,7 @@ local M = {}
 ---@field sends integer requests that arrived
 ---@field success number? nil: there was no operation
 ---@field amplification number?
+---@field wait number? nil: none has ended
 ---@field p50 number? nil: none succeeded
 ---@field p99 number?
 ---@field completion_time number
@@ -42,6 +45,8 @@ local M = {}
 ---@field input number tokens
 ---@field output number tokens
 ---@field cost number?
+---@field timeline number[]? successes a second by slot
+---@field [string] number? the measures of windows ("success@outage"), and the experiment's own
 
 local function environment(world, job)
   local by_host = {}
@@ -81,30 +86,23 @@ local function has_succeeded(result)
   return type(status) ~= "number" or status < 400
 end
 
---- To the clock's nanosecond: what is left of a difference of two times depends on
---- how late it is.
-local function nanoseconds(seconds)
-  return floor(seconds * 1e9 + 0.5) / 1e9
-end
-
---- Counts what becomes of operations.
-local function operator(experiment, policy, send, account)
+--- Makes operations, and counts what becomes of them. Each one's number names its
+--- requests to the network too, so that they have the same luck in every policy,
+--- with and without one.
+local function operator(experiment, policy, send, account, network)
   local judge = experiment.succeeded or has_succeeded
-  local latencies = account.latencies
-  local function note(started, result, err, ...)
-    account.ended = account.ended + 1
-    account.last = now()
-    if judge(result, err) then
-      account.succeeded = account.succeeded + 1
-      latencies[#latencies + 1] = nanoseconds(account.last - started)
-    end
+  local function note(began, result, err, ...)
+    if network then network.operations:leave() end
+    account:finish(began, now(), judge(result, err) and true or false)
     return result, err, ...
   end
   return function(item)
-    account.begun = account.begun + 1
-    if item == nil then item = account.begun end
-    if policy then return note(now(), policy:call(send, item)) end
-    return note(now(), send(item))
+    local began = now()
+    local number = account:begin(began)
+    if network then network.operations:enter(number) end
+    if item == nil then item = number end
+    if policy then return note(began, policy:call(send, item)) end
+    return note(began, send(item))
   end
 end
 
@@ -118,21 +116,49 @@ local function totals(world)
   return sum
 end
 
-local function row_of(experiment, job, account, world)
-  local row = totals(world)
-  local cut = account.begun - account.ended
-  table.sort(account.latencies)
-  row.seed, row.operations, row.succeeded, row.cut = job.seed, account.begun, account.succeeded, cut
-  if account.begun > 0 then
-    row.success = account.succeeded / account.begun
-    row.amplification = row.sends / account.begun
-  end
-  row.p50 = statistics.percentile(account.latencies, 0.5)
-  row.p99 = statistics.percentile(account.latencies, 0.99)
-  row.completion_time = nanoseconds((cut > 0 and now() or account.last) - account.started)
+--- What a run costs. Raises where something has no price.
+local function cost_of(price, row, tally)
+  local cost, message = prices.of(price, { sends = row.sends, input = row.input, output = row.output, work = row.work,
+    models = tally and tally.models })
+  return cost or error(message, 0)
+end
+
+local function row_of(experiment, job, account, env, tally)
+  local row, nanoseconds = totals(env.world), accounts.nanoseconds
+  row.seed = job.seed
   row.work, row.wasted = nanoseconds(row.work), nanoseconds(row.wasted)
-  row.cost = experiment.price and prices.of(experiment.price, row) or nil
+  account:fill(row, now())
+  row.cost = experiment.price and cost_of(experiment.price, row, tally) or nil
+  for _, metric in ipairs(experiment.known.list) do
+    local of = experiment.own[metric.key]
+    if of then
+      local value = of(env, row)
+      if value ~= nil and (type(value) ~= "number" or value ~= value or abs(value) == huge) then
+        error(("neap.lab: measure '%s' must return a finite number or nil, got %s"):format(metric.key,
+          tostring(value)), 0)
+      end
+      row[metric.key] = value
+    end
+  end
   return row
+end
+
+--- Makes the calls, and notes at the edges of windows how many requests there were.
+local function drive(experiment, job, account, operate, env)
+  local function calls()
+    scope.timeout(experiment.time_limit, loads.drive, experiment.load, job.seed, operate, env)
+  end
+  if not account.windows then return calls() end
+  scope.scope(function(s)
+    local watcher = s:spawn(function()
+      for _, edge in ipairs(account:edges()) do
+        core.sleep(max(0, account.started + edge - now()))
+        account:sample(edge, totals(env.world).sends)
+      end
+    end)
+    calls()
+    watcher:cancel()
+  end)
 end
 
 --- Runs it. Needs a virtual clock; draws of the runtime's own stream begin anew.
@@ -142,7 +168,7 @@ end
 ---@return neap.lab.Row
 function M.run(experiment, job)
   if not core.is_virtual() then
-    error("neap.lab runs in virtual time: use `neap lab`, `neap sim` or `neap test`", 0)
+    options.fail "neap.lab runs in virtual time: use `neap lab`, `neap sim` or `neap test`"
   end
   local world = experiment.make_world()
   if job.scale then world = world:scaled(job.scale) end
@@ -150,8 +176,7 @@ function M.run(experiment, job)
   core.reseed(job.seed)
   local network
   if experiment.send then
-    network = require "neap.sim.network"
-    network.up(world, job.seed)
+    network = require("neap.sim.network").up(world, job.seed)
   else
     world:start(now(), job.seed)
   end
@@ -159,12 +184,12 @@ function M.run(experiment, job)
   local send = experiment.send and experiment.send(env) or direct(experiment, env)
   if experiment.attempt_timeout then send = limited(send, experiment.attempt_timeout) end
   local policy = policies.build(job.policy, experiment.by_name[job.policy], job.changes, env)
-  local started = now()
-  local account = { begun = 0, ended = 0, succeeded = 0, latencies = {}, started = started, last = started }
-  local operate = operator(experiment, policy, send, account)
-  scope.timeout(experiment.time_limit, loads.drive, experiment.load, job.seed, operate, env)
-  local row = row_of(experiment, job, account, world)
-  if network then network.down() end
+  local account = accounts.new(experiment.known, now())
+  local tally = experiment.price and experiment.price.models and usage.watch(world)
+  drive(experiment, job, account, operator(experiment, policy, send, account, network), env)
+  if tally then tally:stop() end
+  local row = row_of(experiment, job, account, env, tally)
+  if network then require("neap.sim.network").down() end
   core.reseed(seed_before)
   return row
 end

@@ -14,17 +14,42 @@ local active, current = calls.all(), core.current
 ---@field package next integer
 ---@field package holders table<integer, table> by number: who remembers its visits
 ---@field package keys table<string, table> by idempotency key
+---@field package named table<neap.task, table> who has a number from `enter`
 local Operations = {}
 Operations.__index = Operations
 
 ---@return neap.sim.Operations
 function M.new()
-  return setmetatable({ count = 0, next = 0, holders = setmetatable({}, { __mode = "v" }), keys = {} }, Operations)
+  return setmetatable({ count = 0, next = 0, holders = setmetatable({}, { __mode = "v" }), keys = {},
+    named = setmetatable({}, { __mode = "k" }) }, Operations)
+end
+
+-- Where numbers begin beside those that somebody else gives.
+local BESIDE = 2 ^ 31
+
+--- Until `leave`, what the running task asks for is operation `number`: the first
+--- policy call that it makes, and its requests outside of policies. Never waits.
+---@param number integer 1 to 2^31, each once
+function Operations:enter(number)
+  local holder = { operation = number }
+  self.named[current()], self.holders[number] = holder, holder
+  self.next, self.count = math.max(self.next, BESIDE), self.count + 1
+end
+
+--- The running task is through with it.
+function Operations:leave()
+  self.named[current()] = nil
 end
 
 local function give_number(self, holder)
-  local number = self.next + 1
-  self.next, self.count = number, self.count + 1
+  local task = holder.task
+  local number = task and self.named[task]
+  if number then
+    number, self.named[task] = number.operation, nil
+  else
+    number = self.next + 1
+    self.next, self.count = number, self.count + 1
+  end
   holder.operation = number
   self.holders[number] = holder
   return number
@@ -54,7 +79,10 @@ end
 ---@return integer
 function Operations:identify()
   local call = active[current()]
-  if not call then return 0 end
+  if not call then
+    local named = self.named[current()]
+    return named and named.operation or 0
+  end
   if call.parent then call = call:root() end
   local number = call.operation
   if number then return number end

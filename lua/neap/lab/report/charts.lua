@@ -50,7 +50,7 @@ local function point(x, estimate, scale)
     high = estimate.high and estimate.high * scale }
 end
 
-local function scale_of(metric) return metric.key == "success" and 100 or 1 end
+local function scale_of(metric) return metric.percent and 100 or 1 end
 
 local function over_option(results, metric, option)
   local series, by_policy = {}, {}
@@ -81,17 +81,36 @@ local function over_rows(results, metric)
   return { series = { { name = "", points = points } }, names = names }
 end
 
---- The charts of a comparison, in the order of its measures.
+--- Successes over time: each slot's at its middle.
+local function over_time(comparison)
+  local series = {}
+  for i, result in ipairs(comparison.results) do
+    series[i] = { name = result.name, points = {} }
+    for slot, rate in ipairs(result.timeline) do
+      series[i].points[slot] = { x = (slot - 0.5) * comparison.slot, y = rate }
+    end
+  end
+  return { key = "timeline", title = text.TIMELINE, over = "seconds", log = false, series = series }
+end
+
+--- The charts of a comparison: its measures in order, those of its windows, and the
+--- timeline.
 ---@param comparison neap.lab.Comparison
 ---@return neap.lab.Chart[]
 function M.of(comparison)
   local option, list = swept(comparison.results), {}
-  for i, metric in ipairs(comparison.metrics) do
+  local function add(metric, window)
     local chart = option and over_option(comparison.results, metric, option) or over_rows(comparison.results, metric)
     chart.key = metric.key
-    chart.title = metric.key == "success" and "success, %" or text.title_of(metric, comparison.header.currency)
-    list[i] = chart
+    chart.title = metric.percent and metric.title .. ", %" or text.title_of(metric, comparison.header.currency)
+    if window then chart.title = ("%s, in '%s'"):format(chart.title, window) end
+    list[#list + 1] = chart
   end
+  for _, metric in ipairs(comparison.metrics) do add(metric) end
+  for _, window in ipairs(comparison.windows) do
+    for _, metric in ipairs(window.metrics) do add(metric, window.name) end
+  end
+  if comparison.slot then list[#list + 1] = over_time(comparison) end
   return list
 end
 

@@ -11,6 +11,13 @@ local function quote(text)
   return "'" .. text:gsub("'", "''") .. "'"
 end
 
+--- Several lines: between double quotes, where \\n is one.
+local function double_quote(lines)
+  local escaped = {}
+  for i, line in ipairs(lines) do escaped[i] = line:gsub('[\\"]', "\\%0") end
+  return '"' .. table.concat(escaped, "\\n") .. '"'
+end
+
 local function block(name, rows)
   return ("$%s << EOD\n%s\nEOD"):format(name, table.concat(rows, "\n"))
 end
@@ -56,15 +63,17 @@ end
 ---@param charts neap.lab.Chart[]
 ---@param terminal string
 ---@param path? string of the file
+---@param title? string[] lines above the charts of a file
 ---@return string
-function M.script(charts, terminal, path)
+function M.script(charts, terminal, path, title)
   local lines = {}
   if terminal == "dumb" then
     lines[1] = ("set terminal dumb size %d,%d noenhanced"):format(COLUMNS, LINES)
   else
     local height = 320 * math.max(1, #charts)
     lines[1] = ("set terminal %s size 760,%d noenhanced"):format(terminal == "png" and "pngcairo" or "svg", height)
-    lines[2] = ("set output %s\nset multiplot layout %d,1"):format(quote(path), math.max(1, #charts))
+    local heading = title and (" title %s font ',9'"):format(double_quote(title)) or ""
+    lines[2] = ("set output %s\nset multiplot layout %d,1%s"):format(quote(path), math.max(1, #charts), heading)
   end
   for _, chart in ipairs(charts) do
     lines[#lines + 1] = "set title " .. quote(chart.title)

@@ -31,9 +31,12 @@ function M.command(words)
   return table.concat(quoted, " ")
 end
 
---- The command line of this process: in a script, the script's.
+--- The command line of this process; of one that is not neap's own, what it calls the
+--- script.
 ---@return string
 local function own_command()
+  local cli = package.loaded["neap.cli"]
+  if type(cli) == "table" and cli.words then return "neap " .. M.command(cli.words) end
   local arg = rawget(_G, "arg") or {}
   local words = { "neap" }
   if arg[0] and arg[0] ~= "neap" and arg[-1] and arg[0] ~= arg[-1] then words[2] = arg[0] end
@@ -59,6 +62,30 @@ end
 function M.of_description(about, runs, seed, words)
   return { title = about.title, load = about.load, world = about.world, source = about.source, first = seed,
     runs = runs, command = "neap " .. M.command(words) }
+end
+
+-- Characters of a line that a chart's width holds.
+local CHARACTERS = 96
+
+--- Adds a text, folded at blanks.
+local function add_folded(list, rest)
+  while #rest > CHARACTERS do
+    local part = rest:sub(1, CHARACTERS):match "^(.*%S)%s%S*$"
+    if not part or #part < CHARACTERS / 2 then part = rest:sub(1, CHARACTERS) end
+    list[#list + 1] = part
+    rest = "    " .. rest:sub(#part + 1):gsub("^%s+", "")
+  end
+  list[#list + 1] = rest
+end
+
+--- The same for charts: lines of text, the title first.
+---@param header neap.lab.Header
+---@return string[]
+function M.texts(header)
+  local list = {}
+  add_folded(list, header.title or "Comparison")
+  for _, line in ipairs(M.lines(header)) do add_folded(list, ("%s: %s"):format(line[1], line[2])) end
+  return list
 end
 
 --- Name and value of each line.

@@ -60,6 +60,19 @@ local function table_of(comparison, columns, cell_of, last)
   return "<table>\n" .. table.concat(rows, "\n") .. "\n</table>"
 end
 
+local function mean_cell(result, metric)
+  return cell(result.estimates[metric.key], metric)
+end
+
+local function window_tables(comparison)
+  local parts = {}
+  for i, window in ipairs(comparison.windows) do
+    parts[i] = ("<h2>%s</h2>\n%s"):format(escape(text.window_title(window)),
+      table_of(comparison, window.metrics, mean_cell))
+  end
+  return table.concat(parts, "\n")
+end
+
 --- The page of a comparison. `more`: text that goes before the table, as it is.
 ---@param comparison neap.lab.Comparison
 ---@param more? string
@@ -71,9 +84,8 @@ function M.of(comparison, more)
     "<style>" .. STYLE .. "</style></head><body>", "<h1>" .. title .. "</h1>", header_list(comparison.header),
     more and "<pre>" .. escape(more) .. "</pre>" or "",
     ("<p>Best: %s.</p>"):format(escape(text.goal_text(comparison.goals))),
-    table_of(comparison, comparison.metrics, function(result, metric)
-      return cell(result.estimates[metric.key], metric)
-    end, true),
+    table_of(comparison, comparison.metrics, mean_cell, true),
+    window_tables(comparison),
     ("<h2>Differences from the best, seed by seed</h2>\n<p>The best is %s.</p>"):format(escape(comparison.best.name)),
     table_of(comparison, comparison.metrics, function(result, metric)
       if result.is_best then return "<td></td>" end

@@ -29,13 +29,13 @@ local function space_text(dimension)
 end
 
 local function searched_text(search, result)
-  local parts = {}
+  local parts = { ("%d candidates, of"):format(result.searched) }
   for _, base in ipairs(search.bases) do
     local space = {}
     for i, dimension in ipairs(base.dimensions) do space[i] = space_text(dimension) end
-    parts[#parts + 1] = #space > 0 and ("%s (%s)"):format(base.name, table.concat(space, "; ")) or base.name
+    parts[#parts + 1] = ("  %s%s"):format(base.name, #space > 0 and ": " .. table.concat(space, "; ") or " as it is")
   end
-  return ("%d candidates of %s"):format(result.searched, table.concat(parts, ", "))
+  return table.concat(parts, "\n")
 end
 
 local function bounds_text(estimate, metric)
@@ -58,19 +58,31 @@ local function constraint_line(constraint, estimate)
   return ("  %-24s %s: %s"):format(constraint.text, bounds_text(estimate, constraint.metric), verdict)
 end
 
-local function result_lines(search, result)
+local function result_lines(search, result, shown)
   local lines, told = {}, {}
   for _, constraint in ipairs(search.constraints) do
     told[constraint.metric.key] = true
     lines[#lines + 1] = constraint_line(constraint, result.estimates[constraint.metric.key])
   end
-  for _, metric in ipairs(metrics.list) do
+  for _, metric in ipairs(shown) do
     local estimate = result.estimates[metric.key]
     if estimate and not told[metric.key] then
       lines[#lines + 1] = ("  %-24s %s"):format(metric.title, bounds_text(estimate, metric))
     end
   end
   return table.concat(lines, "\n")
+end
+
+--- What is told of each: the goals, and the report's columns.
+local function shown_of(search, comparison)
+  local list, seen = {}, {}
+  for _, goal in ipairs(search.goals) do list[#list + 1] = goal.metric end
+  for _, metric in ipairs(comparison.metrics) do list[#list + 1] = metric end
+  local once = {}
+  for _, metric in ipairs(list) do
+    if not seen[metric.key] then once[#once + 1], seen[metric.key] = metric, true end
+  end
+  return once
 end
 
 local function world_lines(search, result)
@@ -80,7 +92,7 @@ local function world_lines(search, result)
     local function add(metric)
       if seen[metric.key] then return end
       seen[metric.key] = true
-      parts[#parts + 1] = ("%s %s"):format(metric.title, metrics.with_unit(world.means[metric.key], metric))
+      parts[#parts + 1] = ("%s %s"):format(metrics.name_of(metric), metrics.with_unit(world.means[metric.key], metric))
     end
     for _, goal in ipairs(search.goals) do add(goal.metric) end
     for _, constraint in ipairs(search.constraints) do add(constraint.metric) end
@@ -101,21 +113,22 @@ function M.of(search, result, header, lua)
   for _, one in ipairs(result.comparison.results) do
     if one.variant == result.winner.variant then best = one end
   end
+  local shown = shown_of(search, result.comparison)
   local parts = { text.header(header),
     ("goal: %s, subject to: %s\nsearched: %s"):format(goal_text(search.goals), constraint_text(search.constraints),
       searched_text(search, result)) }
   if result.feasible then
     parts[#parts + 1] = ("\nTake this:\n\n%s\n\nOn %d fresh seeds:\n%s"):format(lua, result.runs,
-      result_lines(search, best))
+      result_lines(search, best, shown))
   else
     parts[#parts + 1] = ("\nno feasible policy\n\nThe nearest miss is %s, which misses %s. On %d fresh seeds:\n%s")
-      :format(best.name, table.concat(result.missed, ", "), result.runs, result_lines(search, best))
+      :format(best.name, table.concat(result.missed, ", "), result.runs, result_lines(search, best, shown))
   end
   for _, one in ipairs(result.comparison.results) do
     if one ~= best then
       local told = one.verdict == "best" and "by the goal alone it would be the better one"
         or one.verdict:gsub("the best", "the winner")
-      parts[#parts + 1] = ("\nRunner-up: %s (%s)\n%s"):format(one.name, told, result_lines(search, one))
+      parts[#parts + 1] = ("\nRunner-up: %s (%s)\n%s"):format(one.name, told, result_lines(search, one, shown))
     end
   end
   if #result.worlds > 0 then

@@ -156,14 +156,28 @@ end
 
 local STYLE = "<style>text{font:12px sans-serif;fill:#222}.title{font-weight:bold;font-size:14px}</style>"
 
+local LINE = 16 -- pixels
+
+--- What charts that stand alone open with; the first line is their title.
+local function heading(lines)
+  local parts, y = {}, 4
+  for i, one in ipairs(lines) do
+    y = y + LINE
+    text(parts, 10, y, "start", one, i == 1 and "title" or nil)
+  end
+  return table.concat(parts, "\n"), y + LINE
+end
+
 --- Charts one below the other, as an SVG document.
 ---@param charts neap.lab.Chart[]
+---@param lines? string[] above them: a title, and what the report opens with
 ---@return string
-function M.document(charts)
+function M.document(charts, lines)
   local groups, y = {}, 0
-  for i, chart in ipairs(charts) do
+  if lines then groups[1], y = heading(lines) end
+  for _, chart in ipairs(charts) do
     local inside, height = draw(chart)
-    groups[i] = ('<g transform="translate(0 %d)">\n%s\n</g>'):format(y, inside)
+    groups[#groups + 1] = ('<g transform="translate(0 %d)">\n%s\n</g>'):format(y, inside)
     y = y + height + 16
   end
   return ('<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d">\n%s\n'

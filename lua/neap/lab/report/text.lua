@@ -48,8 +48,8 @@ local function interval(estimate, metric)
   return ("[%s, %s]"):format((low:gsub(" %%$", "")), (high:gsub(" %%$", "")))
 end
 
-local function means(comparison)
-  local list, currency = comparison.metrics, comparison.header.currency
+local function means(comparison, list)
+  local currency = comparison.header.currency
   local rows = { { "" } }
   for _, metric in ipairs(list) do table.insert(rows[1], title_of(metric, currency)) end
   for _, result in ipairs(comparison.results) do
@@ -97,7 +97,7 @@ end
 local function goal_text(goals)
   local parts = {}
   for i, goal in ipairs(goals) do
-    parts[i] = (goal.way == "max" and "highest " or "lowest ") .. goal.metric.title
+    parts[i] = (goal.way == "max" and "highest " or "lowest ") .. metrics.name_of(goal.metric)
   end
   return table.concat(parts, ", then ")
 end
@@ -115,14 +115,49 @@ local function notes(comparison)
   return lines
 end
 
+--- "Of operations that began from 20 to 30 s ('outage'), and requests that arrived then".
+---@param window {name: string, from: number, to: number}
+---@return string
+function M.window_title(window)
+  return ("Window '%s', %g to %g s: operations that began then, requests that arrived then"):format(window.name,
+    window.from, window.to)
+end
+
+M.TIMELINE = "Operations that succeeded, a second"
+
+-- Columns of a timeline that people can read.
+local COLUMNS = 16
+
+local function timeline(comparison)
+  local slot, longest = comparison.slot, 0
+  for _, result in ipairs(comparison.results) do longest = math.max(longest, #result.timeline) end
+  local merged = math.ceil(longest / COLUMNS)
+  local rows = { { "from, s" } }
+  for column = 1, merged > 0 and math.ceil(longest / merged) or 0 do
+    local first = (column - 1) * merged
+    rows[1][column + 1] = ("%g"):format(first * slot)
+    for i, result in ipairs(comparison.results) do
+      local sum, count = 0, math.min(merged, longest - first)
+      for k = 1, count do sum = sum + (result.timeline[first + k] or 0) end
+      rows[i + 1] = rows[i + 1] or { "  " .. result.name }
+      rows[i + 1][column + 1] = ("%.1f"):format(sum / count)
+    end
+  end
+  return ("%s, by when they ended:\n\n%s\n"):format(M.TIMELINE, table_text(rows))
+end
+
 --- The report of a comparison.
 ---@param comparison neap.lab.Comparison
 ---@return string
 function M.of(comparison)
-  local parts = { M.header(comparison.header), means(comparison) .. "\n" }
+  local parts = { M.header(comparison.header), means(comparison, comparison.metrics) .. "\n" }
+  for _, window in ipairs(comparison.windows) do
+    parts[#parts + 1] = M.window_title(window) .. ":\n\n" .. means(comparison, window.metrics) .. "\n"
+  end
+  if comparison.slot then parts[#parts + 1] = timeline(comparison) end
   local versus = differences(comparison)
   if versus then
-    parts[#parts + 1] = ("Differences from the best (%s), seed by seed; success in points:\n\n%s\n"):format(
+    parts[#parts + 1] = ("Differences from the best (%s), seed by seed; shares in points:\n\n%s\n"):format(
       comparison.best.name, versus)
   end
   parts[#parts + 1] = ("Best: %s\n\n%s\n"):format(goal_text(comparison.goals), verdicts(comparison))
