@@ -34,7 +34,12 @@ Batch.__index = Batch
 --- More bad lines than this are counted, not named: the output names all.
 local NAMED_BAD_LINES = 20
 
-local function new_client(opts)
+--- The client that a batch sends with: `base_url`, `headers`, `concurrency` and
+--- `timeout` of its options. nil, err when the base URL will not do.
+---@param opts neap.batch.Options
+---@return neap.http.Client? client
+---@return neap.Error? err
+function M.client(opts)
   return http.client {
     -- Checked here, once; jobs.join makes the address of each line.
     base_url = opts.base_url,
@@ -59,7 +64,7 @@ end
 ---@return neap.batch.Batch? batch
 ---@return neap.Error? err
 function M.open(opts)
-  local client, err = new_client(opts)
+  local client, err = M.client(opts)
   if not client then return nil, err end
   local source, output
   source, err = files.open_input(opts.input)

@@ -7,8 +7,10 @@ local thousands = progress.thousands
 
 local MESSAGE_MAX = 160 -- bytes of an error's message
 
--- "2.14 s", "12:30 min", "3:05:00 h".
-local function elapsed_text(seconds)
+--- "2.14 s", "12:30 min", "3:05:00 h".
+---@param seconds number
+---@return string
+function M.elapsed(seconds)
   if seconds < 60 then return ("%.2f s"):format(seconds) end
   return progress.duration(seconds) .. (seconds < 3600 and " min" or " h")
 end
@@ -72,7 +74,7 @@ function M.text(stats, seconds, output)
   local rate = seconds > 0 and stats.done / seconds or 0
   local lines = {
     ("%s request%s in %s, %s"):format(thousands(stats.done), stats.done == 1 and "" or "s",
-      elapsed_text(seconds), progress.rate(rate)),
+      M.elapsed(seconds), progress.rate(rate)),
   }
   local function row(label, text)
     lines[#lines + 1] = ("  %-9s %s"):format(label, text)

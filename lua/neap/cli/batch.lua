@@ -5,22 +5,26 @@ local M = {}
 
 M.name = "batch"
 M.summary = "run a file of requests (OpenAI batch format) against a server"
-M.usage = "neap batch -i requests.jsonl -o results.jsonl --base-url URL [options]"
+M.usage = { "neap batch -i requests.jsonl -o results.jsonl --base-url URL [options]",
+  "neap batch --dry-run --world WORLD -i requests.jsonl [options]" }
 M.details = [[
 Each line of the input is one request: {"custom_id": "...", "method": "POST",
 "url": "/v1/chat/completions", "body": {...}}. Each line of the output is its
 result, in the order of completion. Ctrl-C finishes what is in flight, a second
 one ends at once.
 
+--dry-run tells how long it will take and what it will cost, in simulation, against
+a world (docs/world.md): it needs no key, no -o and no network, and writes nothing.
+
 Exit code: 0 all answered with success, 1 some failed, 2 usage, 130 interrupted.]]
 
 M.options = {
   { name = "input", short = "i", type = "string", required = true, metavar = "FILE",
     help = "requests, one a line; - is standard input" },
-  { name = "output", short = "o", type = "string", required = true, metavar = "FILE",
-    help = "results, one a line; - is standard output" },
-  { name = "base-url", type = "string", required = true, metavar = "URL",
-    help = "the server, with or without /v1" },
+  { name = "output", short = "o", type = "string", metavar = "FILE",
+    help = "results, one a line; - is standard output (required)" },
+  { name = "base-url", type = "string", metavar = "URL",
+    help = "the server, with or without /v1 (required)" },
   { name = "concurrency", short = "c", type = "integer", default = 64, min = 1, max = 100000, metavar = "N",
     help = "requests in flight" },
   { name = "max-attempts", type = "integer", default = 5, min = 1, max = 1000, metavar = "N",
@@ -34,7 +38,20 @@ M.options = {
   { name = "force", short = "f", type = "boolean", help = "overwrite the output if it exists" },
   { name = "progress", type = "boolean", default = true, help = "only the summary" },
   { name = "quiet", short = "q", type = "boolean", help = "neither progress nor summary" },
+  { name = "dry-run", type = "boolean", help = "simulate: time, 429s, tokens and cost; nothing is sent or written" },
+  { name = "world", short = "w", type = "string", metavar = "FILE",
+    help = "of --dry-run: a world's file, or a profile such as openai-tier1" },
+  { name = "price", type = "string", metavar = "FILE",
+    help = "of --dry-run: JSON with what requests and tokens cost" },
+  { name = "runs", short = "n", type = "integer", min = 1, max = 10000, metavar = "N",
+    help = "of --dry-run: seeds (20)" },
+  { name = "seed", short = "s", type = "integer", min = 0, max = 2 ^ 52, metavar = "N",
+    help = "of --dry-run: the first seed (1)" },
+  { name = "jobs", short = "j", type = "integer", min = 1, max = 1024, metavar = "N",
+    help = "of --dry-run: processes at a time (the number of cores)" },
 }
+
+local DRY_ONLY = { "world", "price", "runs", "seed", "jobs" }
 
 local EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -58,7 +75,7 @@ local SET_BY_US = { ["content-length"] = true, ["transfer-encoding"] = true }
 
 --- The headers of every request; nil, message when one is malformed.
 ---@param list string[] "Name: value"
----@param key_name? string environment variable of the API key
+---@param key_name? string|false environment variable of the API key; false: none is read
 ---@return table<string, string>? headers
 ---@return string? message
 function M.headers(list, key_name)
@@ -75,7 +92,7 @@ function M.headers(list, key_name)
     given[name:lower()] = true
     headers[name] = value
   end
-  if not given.authorization then
+  if not given.authorization and key_name ~= false then
     local key, message = api_key(key_name)
     if key == false then return nil, message end
     if key then headers["Authorization"] = "Bearer " .. key end
@@ -150,18 +167,48 @@ local function watch_signals(batch)
   end
 end
 
+-- What cannot be; nil: all is well.
+local function misuse(opts, rest)
+  if rest[1] then return ("unexpected argument '%s'"):format(rest[1]) end
+  if opts.dry_run then
+    if not opts.world then return "--dry-run needs --world: a world's file, or a profile such as openai-tier1" end
+    return nil
+  end
+  for _, name in ipairs(DRY_ONLY) do
+    if opts[name] ~= nil then return ("option '--%s' goes with --dry-run"):format(name) end
+  end
+  if not opts.output then return "option '--output' is required" end
+  if not opts.base_url then return "option '--base-url' is required" end
+end
+
+local function dry_run(opts, base_url, headers)
+  local report, message = require("neap.batch.dry_run").run {
+    input = opts.input, output = opts.output, world = opts.world, base_url = base_url, price = opts.price,
+    headers = headers, concurrency = opts.concurrency, max_attempts = opts.max_attempts, timeout = opts.timeout,
+    force = opts.force, runs = opts.runs or 20, seed = opts.seed or 1, jobs = opts.jobs,
+    progress = opts.progress and not opts.quiet,
+  }
+  if not report then return EXIT_USAGE, "batch: " .. message end
+  io.stdout:write(report)
+  return 0
+end
+
 --- Runs the command.
 ---@param opts table
 ---@param rest string[]
 ---@return integer exit_code
 ---@return string? message
 function M.main(opts, rest)
-  if rest[1] then return EXIT_USAGE, ("batch: unexpected argument '%s'"):format(rest[1]) end
-  local base_url, headers, batch, message, err
-  base_url, message = M.base_url(opts.base_url)
-  if not base_url then return EXIT_USAGE, "batch: " .. message end
-  headers, message = M.headers(opts.header, opts.api_key_env)
+  local base_url, headers, batch, err
+  local message = misuse(opts, rest)
+  if message then return EXIT_USAGE, "batch: " .. message end
+  if opts.base_url then
+    base_url, message = M.base_url(opts.base_url)
+    if not base_url then return EXIT_USAGE, "batch: " .. message end
+  end
+  headers, message = M.headers(opts.header, not opts.dry_run and opts.api_key_env)
   if not headers then return EXIT_USAGE, "batch: " .. message end
+  if opts.dry_run then return dry_run(opts, base_url, headers) end
   local stderr = screen()
   batch, err = require("neap.batch").open {
     input = opts.input, output = opts.output, base_url = base_url, headers = headers,

@@ -25,6 +25,7 @@ local M = {}
 ---@class neap.world.TokenSpec
 ---@field output? number|neap.world.Latency tokens of an answer, cut at what `max_tokens` allows
 ---@field per_second? number of an answer's tokens, after its first; `latency` is the time to that one
+---@field package natural? number of a scaled world: what answers' own lengths are multiplied by
 
 ---@class neap.world.LawSpec
 ---@field latency? neap.world.Latency|number seconds; default: none
@@ -96,6 +97,7 @@ function M.new(spec, stream, start, wall)
     sample = latencies.sampler(spec.latency or 0),
     sample_output = tokens.output and latencies.sampler(tokens.output),
     per_second = tokens.per_second,
+    natural = tokens.natural,
     per_request = spec.load and spec.load.per_request,
     draw_latency = stream "latency",
     draw_error = stream "error",
@@ -164,6 +166,7 @@ local function draw_output(self, work)
   local drawn = sample and max(1, floor(sample(self.draw_output) + 0.5))
   if not (work and work.generates) then return nil end
   drawn = drawn or work.natural
+  if drawn and not sample and self.natural then drawn = max(1, floor(drawn * self.natural + 0.5)) end
   if drawn then return drawn, min(drawn, work.limit or huge) end
 end
 

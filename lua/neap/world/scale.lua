@@ -39,6 +39,12 @@ function scale.latency(spec, factor)
 end
 
 function scale.output(spec, factor)
+  if spec.api ~= "json" and not (spec.tokens and spec.tokens.output) then
+    -- Answers are as long as their prompts make them; see openai/text.lua.
+    spec.tokens = copy(spec.tokens or {})
+    spec.tokens.natural = (spec.tokens.natural or 1) * factor
+    return
+  end
   if spec.tokens and spec.tokens.output then
     spec.tokens = copy(spec.tokens)
     spec.tokens.output = scale_law(spec.tokens.output, factor)
