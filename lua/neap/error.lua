@@ -12,6 +12,7 @@ local M = {}
 ---@field retryable boolean worth retrying when nothing else is known
 ---@field sent? "no"|"maybe"|"yes" whether the request reached the wire
 ---@field sends? integer times the call went onto the wire
+---@field queue? number seconds that a request had waited for a connection
 ---@field status? integer HTTP status (kind "status")
 ---@field retry_after? number seconds
 ---@field attempts? integer calls made, the first included

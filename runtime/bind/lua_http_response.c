@@ -67,7 +67,11 @@ int np_lua_push_failure(lua_State *L, const struct np_http_call *call,
                         int code) {
   struct np_http_result r = {0};
   struct np_error e = {.has_sent = true};
+  uint64_t queue_ns = 0;
   if (call) {
+    struct np_http_timings timings;
+    np_http_call_timings(call, &timings);
+    queue_ns = timings.queue;
     np_http_call_result(call, &r);
     e = *np_http_call_error(call);
   }
@@ -84,6 +88,10 @@ int np_lua_push_failure(lua_State *L, const struct np_http_call *call,
   }
   lua_pushnil(L);
   np_push_error(L, &e);
+  if (queue_ns > 0) {
+    lua_pushnumber(L, (double)queue_ns / 1e9);
+    lua_setfield(L, -2, "queue");
+  }
   if (r.replay_safe) {
     lua_pushboolean(L, 1);
     lua_setfield(L, -2, "replay_safe");
