@@ -264,26 +264,40 @@ local function whole(text)
   return text and text:find "^%d+$" and tonumber(text) or nil
 end
 
+local UNITS_OF_POLICIES = { ['"requests"'] = "requests", ['"tokens"'] = "tokens" }
+
+local function dimension_of(name, unit)
+  if unit then return UNITS_OF_POLICIES[unit] end
+  name = name:lower()
+  if not name:find "token" then return "requests" end
+  return name:find "input" and "input_tokens" or name:find "output" and "output_tokens" or "tokens"
+end
+
 --- The IETF draft's fields, `RateLimit: "burst";r=50;t=30, "day";r=9` and
---- `RateLimit-Policy: "burst";q=100;w=60`: of several policies the one with the
---- least left.
-local function read_ratelimit_field(headers)
+--- `RateLimit-Policy: "burst";q=100;w=60`: of several policies of a dimension the one
+--- with the least left. What a policy counts is its unit `qu`; without one it counts
+--- tokens when its name says so, else requests.
+local function read_ratelimit_field(headers, seen)
   local text = headers.ratelimit
-  if not text then return nil end
+  if not text then return end
   local limit, remaining, reset = text:match "limit=(%d+),%s*remaining=(%d+),%s*reset=(%d+)" -- until draft 7
-  if limit then return { limit = tonumber(limit), remaining = tonumber(remaining), reset = positive(whole(reset)) } end
+  if limit then
+    seen.requests = { limit = tonumber(limit), remaining = tonumber(remaining), reset = positive(whole(reset)) }
+    return
+  end
   local policies = {}
   for _, policy in ipairs(members_of(headers["ratelimit-policy"] or "")) do policies[policy.name] = policy end
-  local least
+  local found = {}
   for _, member in ipairs(members_of(text)) do
     local policy, left = policies[member.name] or {}, whole(member.r)
-    local of_requests = not policy.qu or policy.qu == '"requests"'
-    if left and of_requests and (not least or left < least.remaining) then
-      least = { remaining = left, reset = positive(whole(member.t)),
+    local dimension = dimension_of(member.name, policy.qu)
+    local least = dimension and found[dimension]
+    if left and dimension and (not least or left < least.remaining) then
+      found[dimension] = { remaining = left, reset = positive(whole(member.t)),
         limit = positive(whole(policy.q) or whole(member.l)), per = positive(whole(policy.w)) }
     end
   end
-  return least
+  for dimension, said in pairs(found) do seen[dimension] = seen[dimension] or said end
 end
 
 local function observe(headers, now_wall)
@@ -293,7 +307,7 @@ local function observe(headers, now_wall)
       seen[names.dimension] = read_family(headers, names, now_wall)
     end
   end
-  if not seen.requests then seen.requests = read_ratelimit_field(headers) end
+  if not seen.requests then read_ratelimit_field(headers, seen) end
   if seen.unified and headers["anthropic-ratelimit-unified-status"] == "rejected" then
     seen.unified.remaining = 0
   end
