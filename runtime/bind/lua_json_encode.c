@@ -197,6 +197,56 @@ static bool survey_value(struct survey *s, unsigned depth) {
   }
 }
 
+/* -- Which failure is told, where keys have an order ------------------------
+ */
+
+static int rank(lua_State *L, int index) {
+  int type = lua_type(L, index);
+  return type == LUA_TNUMBER ? 0 : type == LUA_TSTRING ? 1 : 2;
+}
+
+static bool key_before(lua_State *L, int left, int right) {
+  int rank_left = rank(L, left), rank_right = rank(L, right);
+  if (rank_left != rank_right) return rank_left < rank_right;
+  return rank_left < 2 && lua_lessthan(L, left, right);
+}
+
+/* The value at the top does not pass. Of the members that do not, the first one
+ * by its key is told, wherever lua_next comes upon it. */
+static void tell_first(struct survey *s, unsigned depth) {
+  lua_State *L = s->L;
+  s->path[0] = '\0';
+  if (!lua_istable(L, -1) || depth == NP_JSON_MAX_DEPTH ||
+      !lua_checkstack(L, 8)) {
+    (void)survey_value(s, depth);
+    return;
+  }
+  int table = lua_gettop(L), first = table + 1;
+  bool is_array = np_json_is_array(L, table, s->guard);
+  lua_pushnil(L); /* the first key */
+  lua_pushnil(L);
+  while (lua_next(L, table) != 0) {
+    struct survey probe = {.L = L, .guard = s->guard};
+    if ((!survey_key(&probe, is_array) || !survey_value(&probe, depth + 1)) &&
+        (lua_isnil(L, first) || key_before(L, -2, first))) {
+      lua_pushvalue(L, -2);
+      lua_replace(L, first);
+    }
+    lua_pop(L, 1);
+  }
+  if (!lua_isnil(L, first)) { /* else it is their sum that is too large */
+    lua_pushvalue(L, first);
+    lua_rawget(L, table);
+    if (survey_key(s, is_array)) {
+      tell_first(s, depth + 1);
+      add_to_path(s, -2);
+    } else if (lua_type(L, -2) == LUA_TNUMBER) {
+      add_to_path(s, -2);
+    }
+  }
+  lua_settop(L, table);
+}
+
 /* -- The way of marks ------------------------------------------------------ */
 
 static void push_marked(lua_State *L, const struct np_json_guard *g,
@@ -327,7 +377,10 @@ int np_json_encode(lua_State *L) {
   struct survey s = {.L = L, .guard = np_json_guard(L)};
   bool sorted = read_options(L) || s.guard->sort_keys;
   lua_settop(L, 1);
-  if (!survey_value(&s, 0)) return fail(L, &s);
+  if (!survey_value(&s, 0)) {
+    if (sorted) tell_first(&s, 0);
+    return fail(L, &s);
+  }
   if (sorted) return encode_sorted(L);
   bool is_large = s.bytes > LARGE_BYTES;
   lua_pushvalue(
