@@ -276,6 +276,21 @@ describe("a batch job", function()
     assert.is_false(world.job.aborted)
   end)
 
+  it("gives up in the input's order what waits for another attempt when it is stopped", function()
+    local world = job_of(lines(40), function() return ok { status = 429, headers = { ["retry-after"] = "60" } } end,
+      { concurrency = 40 })
+    local task = neap.spawn(function() world.job:run() end)
+    neap.sleep(10)
+    assert.equal(40, world.job.stats.waiting)
+    world.job:stop()
+    task:await()
+    local names = {}
+    for i, row in ipairs(world.rows) do names[i] = row.custom_id end
+    local wanted = {}
+    for i = 1, 40 do wanted[i] = "r" .. i end
+    assert.same(wanted, names)
+  end)
+
   it("takes nothing at all when stopped before it runs", function()
     local world = job_of(lines(3), function() return ok() end)
     world.job:stop()

@@ -99,7 +99,7 @@ local function told(self, result, err, args)
     error("neap.pace: option 'actual' must return a table of amounts or nil, got " .. type(amounts), 0)
   end
   local copy = {}
-  for kind, value in pairs(amounts) do
+  for kind, value in sorted.all(amounts) do
     if not KINDS[kind] or not amount(value) then
       error(("neap.pace: option 'actual' must return requests, tokens, input_tokens or output_tokens of at least 0, "
         .. "got %s = %s"):format(tostring(kind), tostring(value)), 0)

@@ -7,6 +7,7 @@ local layer = require "neap.policy.layer"
 local options = require "neap.options"
 local order = require "neap.policy.order"
 local schema = require "neap.schema"
+local sorted = require "neap.sorted"
 
 local M = {}
 
@@ -96,7 +97,7 @@ local function check_changes(self, changes)
     options.fail("neap.policy: update: changes must be a table of policies' options by name, got " .. type(changes))
   end
   local names = {}
-  for name, change in pairs(changes) do
+  for name, change in sorted.all(changes) do
     local found = self:layer_or_raise(name)
     schema.change(found.kind, found.options, change)
     names[#names + 1] = name

@@ -2,6 +2,7 @@
 --- files in schema/, and docs/policies.md, the editor stubs and sweeps read the
 --- same ones.
 local options = require "neap.options"
+local sorted = require "neap.sorted"
 
 local M = {}
 
@@ -107,7 +108,7 @@ function M.change(name, current, changes)
   if type(changes) ~= "table" then
     options.fail(("%s: changes must be a table, got %s"):format(where, type(changes)))
   end
-  for key in pairs(changes) do
+  for key in sorted.all(changes) do
     if specs[key] and specs[key].live == false then
       options.fail(("%s: option '%s' cannot change while it is in use"):format(where, key))
     end

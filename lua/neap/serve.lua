@@ -249,5 +249,6 @@ return function(opts)
     pending = checked.on_finish and {} or nil,
   }, Server)
   server.task = core.spawn(run, server)
+  server.task:set_name(("server on port %d"):format(server.bound_port))
   return server
 end

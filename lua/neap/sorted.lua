@@ -88,4 +88,25 @@ function M.pairs(t, less)
   return M.iterate(t, keys, count)
 end
 
+--- The first key of `t`, in order, that `test(key, value)` holds for. For what is
+--- said of one of several faults, once there is one.
+---@param t table
+---@param test fun(key: any, value: any): any
+---@return any key nil: there is none
+function M.first(t, test)
+  for key, value in M.all(t) do
+    if test(key, value) then return key end
+  end
+end
+
+--- As `pairs(t)` of this module; keys of which one has no order come as Lua's pairs
+--- has them. For checks that tell the first of several faults.
+---@param t table
+---@return function, table
+function M.all(t)
+  local keys, count = M.keys(t)
+  if not keys then return pairs(t) end
+  return M.iterate(t, keys, count)
+end
+
 return M

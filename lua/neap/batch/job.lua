@@ -208,9 +208,12 @@ end
 --- any time.
 function Job:stop()
   self.stopping = true
+  local parked = {}
   for _, item in pairs(self.running) do
-    if item.last then item.scope:cancel() end
+    if item.last then parked[#parked + 1] = item end
   end
+  table.sort(parked, function(a, b) return a.line < b.line end)
+  for _, item in ipairs(parked) do item.scope:cancel() end
   if self.taker then self.taker:cancel() end
 end
 

@@ -1,6 +1,7 @@
 --- Request bodies. A body is a string, or a source: bytes that are made or read
 --- while they are sent, so that memory stays flat.
 local error_module = require "neap.error"
+local sorted = require "neap.sorted"
 
 local M = {}
 
@@ -82,7 +83,7 @@ function M.of_value(where, value)
   local kind = type(value)
   if kind == "string" then return value end
   if kind == "function" then return M.of_function(value) end
-  for key, part in pairs(value) do
+  for key, part in sorted.all(value) do
     if SOURCE_KEYS[key] ~= type(part) then
       error(("%s: a body table has 'file' (string), or 'open' (function) with or without 'length'; got '%s' (%s)")
         :format(where, tostring(key), type(part)), 0)

@@ -2,6 +2,7 @@
 --- Small parts stay in memory; files and generators are streamed.
 local core = require "neap.core"
 local body = require "neap.http.body"
+local sorted = require "neap.sorted"
 
 local find, format, gsub = string.find, string.format, string.gsub
 
@@ -34,7 +35,7 @@ local function check_part(where, part)
   if type(part) ~= "table" then
     error(where .. ": a part must be a table, got " .. type(part), 0)
   end
-  for key, value in pairs(part) do
+  for key, value in sorted.all(part) do
     if not PART_KEYS[key] then error(("%s: a part has no '%s'"):format(where, tostring(key)), 0) end
     if not PART_KEYS[key][type(value)] then
       error(("%s: '%s' of a part cannot be a %s"):format(where, key, type(value)), 0)

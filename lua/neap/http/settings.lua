@@ -1,6 +1,7 @@
 --- What client and request options have in common: checks and the core's form.
 local core = require "neap.core"
 local options = require "neap.options"
+local sorted = require "neap.sorted"
 
 local M = {}
 
@@ -26,6 +27,10 @@ local function is_amount(value)
   return type(value) == "number" and value >= 0 -- false for NaN
 end
 
+local function is_fault(name, seconds)
+  return not TIMEOUT_OPTIONS[name] or (seconds ~= false and not is_amount(seconds))
+end
+
 local function check_timeout(where, timeout)
   if type(timeout) ~= "table" then
     if timeout ~= false and not is_amount(timeout) then
@@ -34,9 +39,9 @@ local function check_timeout(where, timeout)
     return
   end
   for name, seconds in pairs(timeout) do
-    if not TIMEOUT_OPTIONS[name] or (seconds ~= false and not is_amount(seconds)) then
+    if is_fault(name, seconds) then
       options.check(where .. ": timeout", timeout, TIMEOUT_OPTIONS)
-      error(("%s: option 'timeout.%s' must be seconds or false"):format(where, name), 0)
+      error(("%s: option 'timeout.%s' must be seconds or false"):format(where, sorted.first(timeout, is_fault)), 0)
     end
   end
 end

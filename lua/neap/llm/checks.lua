@@ -2,6 +2,7 @@
 --- message here shows a value: it may be a key. Pure.
 local options = require "neap.options"
 local settings = require "neap.http.settings"
+local sorted = require "neap.sorted"
 
 local M = {}
 
@@ -44,7 +45,7 @@ end
 ---@return string? problem
 ---@return boolean? from_data the types are right
 function M.headers(headers)
-  for name, value in pairs(headers or {}) do
+  for name, value in sorted.all(headers or {}) do
     local problem, from_data = name_problem(name)
     if not problem then problem, from_data = value_problem(name, value) end
     if problem then return problem, from_data end

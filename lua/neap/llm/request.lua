@@ -2,6 +2,7 @@
 local checks = require "neap.llm.checks"
 local error_class = require "neap.error"
 local options = require "neap.options"
+local sorted = require "neap.sorted"
 
 local M = {}
 
@@ -17,12 +18,14 @@ local TYPES = {
   headers = { table = true }, on_delta = { ["function"] = true },
 }
 
+local NAMES = sorted.keys(TYPES)
+
 local function check_types(where, request)
   if type(request) ~= "table" then
     options.fail(("%s: the request must be a table, got %s"):format(where, type(request)))
   end
-  for name, accepted in pairs(TYPES) do
-    local value = request[name]
+  for _, name in ipairs(NAMES) do
+    local accepted, value = TYPES[name], request[name]
     if value ~= nil and not accepted[type(value)] then
       local names = {}
       for one in pairs(accepted) do names[#names + 1] = one end

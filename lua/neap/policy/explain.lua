@@ -32,7 +32,9 @@ end
 -- Tasks have no order; copies are told in that of their start.
 local function older(a, b)
   if a.elapsed ~= b.elapsed then return a.elapsed > b.elapsed end
-  return (a.endpoint or "") < (b.endpoint or "")
+  if a.endpoint ~= b.endpoint then return (a.endpoint or "") < (b.endpoint or "") end
+  if a.policy ~= b.policy then return (a.policy or "") < (b.policy or "") end
+  return a.reason < b.reason
 end
 
 local function copies_of(call, now)

@@ -1,5 +1,7 @@
 --- A router's endpoints as it keeps them, made from what the user declared.
 --- Pure. Problems come back as text, for the constructor to raise.
+local sorted = require "neap.sorted"
+
 local M = {}
 
 ---@class neap.router.Member
@@ -85,7 +87,7 @@ function M.weights(members, weights)
     list[i] = weights[member.name] or member.endpoint.weight or 1
     any = any or list[i] ~= 0
   end
-  for name, weight in pairs(weights) do
+  for name, weight in sorted.all(weights) do
     if not known[name] then return nil, ("option 'weights': there is no endpoint '%s'"):format(tostring(name)) end
     if type(weight) ~= "number" or not (weight >= 0 and weight < math.huge) then
       return nil, ("option 'weights': '%s' must be a number of at least 0, got %s"):format(name, tostring(weight))
@@ -138,7 +140,7 @@ end
 ---@param fallbacks table<string, string[]>
 ---@return table<string|false, neap.router.Member[][]>? routes, string? problem
 function M.routes(groups, fallbacks)
-  for group, list in pairs(fallbacks) do
+  for group, list in sorted.all(fallbacks) do
     local problem = fallback_problem(groups, group, list)
     if problem then return nil, problem end
   end

@@ -57,10 +57,12 @@ end
 
 local answer_keys = { status = true, headers = true, body = true, json = true }
 
+local function is_unknown(key) return not answer_keys[key] end
+
 local function unpack_answer(answer)
   for key in pairs(answer) do
-    if not answer_keys[key] then
-      bad("neap.serve", "field '%s' of the handler's answer is unknown", tostring(key))
+    if is_unknown(key) then
+      bad("neap.serve", "field '%s' of the handler's answer is unknown", tostring(sorted.first(answer, is_unknown)))
     end
   end
   if answer.json == nil then return answer.status or 200, answer.body, answer.headers end

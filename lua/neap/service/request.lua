@@ -3,6 +3,7 @@
 local core = require "neap.core"
 local headers = require "neap.http.headers"
 local reply = require "neap.service.reply"
+local sorted = require "neap.sorted"
 
 local rawset, setmetatable, type = rawset, setmetatable, type
 
@@ -131,6 +132,8 @@ local function mark(request, what)
   request.responded = true
 end
 
+local function is_unknown(key) return key ~= "status" and key ~= "headers" end
+
 --- Starts an answer whose body is written piece by piece. Never waits. A
 --- Content-Length header is kept, else the body is sent in chunks.
 ---@param answer? {status?: integer, headers?: table<string, string|number|string[]>}
@@ -139,8 +142,8 @@ function Request:respond(answer)
   answer = answer or {}
   if type(answer) ~= "table" then error("request:respond: expected a table", 2) end
   for key in pairs(answer) do
-    if key ~= "status" and key ~= "headers" then
-      error(("request:respond: field '%s' is unknown"):format(tostring(key)), 2)
+    if is_unknown(key) then
+      error(("request:respond: field '%s' is unknown"):format(tostring(sorted.first(answer, is_unknown))), 2)
     end
   end
   local flat, length = reply.headers("request:respond", answer.headers)
