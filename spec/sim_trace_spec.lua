@@ -122,6 +122,27 @@ describe("neap sim #real", function()
     assert.truthy(seen.run and seen.done and seen.failed)
   end)
 
+  it("--trace counts draws of math.random, and changes none of them", function()
+    local path = script [[
+      local neap = require "neap"
+      neap.sleep(1)
+      print(math.random(), math.random(10), math.random(5, 6))
+      neap.sleep(1)
+      require("neap.core").random()
+      neap.sleep(1)
+      print(pcall(function() local x = math.random({}) return x end))
+    ]]
+    local trace, run = trace_of(path)
+    assert.matches("script%.lua:7: bad argument #1 to 'random' %(number expected, got table%)\n$", run.out)
+    local draws = {}
+    for line in trace:gmatch "[^\n]+" do
+      local event = assert(neap.json.decode(line))
+      if event.draws then draws[#draws + 1] = { event.t / 1e9, event.draws } end
+    end
+    assert.same({ { 1, 3 }, { 2, 4 } }, { draws[1], draws[2] })
+    assert.equal(run.out, child.run({ "sim", "--seed", "7", path }).out)
+  end)
+
   it("--trace says when the file cannot be written", function()
     local run = child.run { "sim", "--trace", folder .. "/none/t", script "" }
     assert.equal(2, run.code)

@@ -198,6 +198,7 @@ local function random_steps(draw)
   local steps, at = { { at = 0, slots = 3 } }, 0
   for i = 2, 400 do
     at = at + draw() * 40
+    at = math.floor(at * 1e9 + 0.5) / 1e9 -- an instant of the clock
     steps[i] = { at = at, slots = math.floor(draw() * 7) }
   end
   return steps

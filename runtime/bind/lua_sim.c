@@ -114,23 +114,35 @@ static uint64_t duration(lua_State *L, int idx) {
   return ns >= 9.2e18 ? NP_FOREVER : (uint64_t)ns;
 }
 
-/* "stands" | "refused" | "hang", then seconds: dns, connect, tls, keepalive */
-static void connect(void *ud, uint32_t upstream, struct np_sim_plan *plan) {
+static int failure_of(const char *what) {
+  if (!what || strcmp(what, "refused") == 0) return NP_E_CONNECT;
+  if (strcmp(what, "dns") == 0) return NP_E_DNS;
+  return strcmp(what, "tls") == 0 ? NP_E_TLS : NP_OK;
+}
+
+/* "stands" | "refused" | "dns" | "tls" | "hang", then seconds: dns, connect,
+ * tls, keepalive */
+static void connect(void *ud, uint32_t upstream, uint32_t slot,
+                    struct np_sim_plan *plan) {
   struct np_lua_sim *side = ud;
   lua_State *L = begin(side, CONNECT);
+  struct np_sim_request r = {0};
   int top = lua_gettop(L) - 1;
+  (void)np_sim_request(side->sim, slot, &r); /* it is there: it connects */
   lua_pushinteger(L, (lua_Integer)upstream);
   lua_pushnumber(L, (double)np_loop_now(side->rt->loop) / 1e9);
-  if (call(side, 2, 5)) {
+  lua_pushinteger(L, (lua_Integer)slot);
+  lua_pushnumber(L, (lua_Number)r.operation);
+  if (call(side, 4, 5)) {
     const char *what = lua_tostring(L, -5);
-    plan->refused = what && strcmp(what, "refused") == 0;
+    plan->fails = failure_of(what);
     plan->hang = what && strcmp(what, "hang") == 0;
     plan->dns_ns = duration(L, -4);
     plan->connect_ns = duration(L, -3);
     plan->tls_ns = duration(L, -2);
     if (!lua_isnil(L, -1)) plan->keepalive_ns = duration(L, -1);
   } else {
-    plan->refused = true;
+    plan->fails = NP_E_CONNECT;
   }
   lua_settop(L, top);
 }

@@ -51,7 +51,8 @@ void np_sim_release(struct np_sim_slot *c) {
   c->send_ns = c->first_ns = c->dns_ns = c->connect_ns = c->tls_ns = 0;
   c->state = NP_SIM_FREE;
   c->tries = 0;
-  c->refused = c->close = c->head_begun = c->wants_room = false;
+  c->fails = NP_OK;
+  c->close = c->head_begun = c->wants_room = false;
   np_list_push_head(&c->sim->spare, &c->link);
 }
 
@@ -193,17 +194,17 @@ static void transmit(struct np_sim_slot *c) {
 static void open_connection(struct np_sim_slot *c) {
   struct np_sim *s = c->sim;
   struct np_sim_plan plan = {.keepalive_ns = NP_FOREVER};
-  s->ops->connect(s->ud, c->route->upstream, &plan);
+  c->state = NP_SIM_CONNECTING;
+  s->ops->connect(s->ud, c->route->upstream, c->number, &plan);
   c->connection = np_sim_connect(c->via, plan.keepalive_ns);
   if (!c->connection) {
     fail(c, NP_E_LIMIT, NULL, "%s: out of memory");
     return;
   }
-  c->state = NP_SIM_CONNECTING;
   c->dns_ns = plan.dns_ns;
   c->connect_ns = plan.hang ? NP_FOREVER : plan.connect_ns;
   c->tls_ns = plan.tls_ns;
-  c->refused = plan.refused;
+  c->fails = plan.fails;
   if (plan.hang) return;
   uint64_t ready_ns = np_deadline(np_deadline(now(c), plan.dns_ns),
                                   np_deadline(plan.connect_ns, plan.tls_ns));
@@ -211,11 +212,15 @@ static void open_connection(struct np_sim_slot *c) {
 }
 
 static void connected(struct np_sim_slot *c) {
-  if (c->refused)
+  if (c->fails == NP_OK)
+    transmit(c);
+  else if (c->fails == NP_E_DNS)
+    fail(c, NP_E_DNS, "dns", "no address found for %s");
+  else if (c->fails == NP_E_TLS)
+    fail(c, NP_E_TLS, "tls", "TLS to %s failed");
+  else
     fail(c, NP_E_CONNECT, "connect",
          "cannot connect to %s: connection refused");
-  else
-    transmit(c);
 }
 
 static void begin(struct np_sim_slot *c) {

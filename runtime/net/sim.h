@@ -22,15 +22,18 @@ struct np_sim;
 struct np_sim_plan {
   uint64_t dns_ns, connect_ns, tls_ns;
   uint64_t keepalive_ns; /* the server closes one that is idle for so long */
-  bool refused;
-  bool hang; /* it never stands */
+  int fails; /* NP_OK, or why it never stands: NP_E_CONNECT (refused), NP_E_DNS,
+              * NP_E_TLS */
+  bool hang; /* it never stands, and nobody says so */
 };
 
 struct np_sim_ops {
   /* Who answers for host ("name:port"): a number above 0; 0 and e: nobody. It
    * is asked once a client, until np_sim_reroute. */
   uint32_t (*find)(void *ud, const char *host, bool secure, struct np_error *e);
-  void (*connect)(void *ud, uint32_t upstream, struct np_sim_plan *plan);
+  /* The request of slot opens a connection; it is not the other side's yet. */
+  void (*connect)(void *ud, uint32_t upstream, uint32_t slot,
+                  struct np_sim_plan *plan);
   /* A request is complete. */
   void (*arrive)(void *ud, uint32_t upstream, uint32_t slot);
   /* The instant of np_sim_wake has come, or what was unread has been taken. */
@@ -65,7 +68,8 @@ uint32_t np_sim_timer(struct np_sim *s);
 /* Calls `due` at at_ns, once; NP_FOREVER: not any more. */
 void np_sim_wake(struct np_sim *s, uint32_t slot, uint64_t at_ns);
 
-/* Borrowed until the client leaves; false when it has. */
+/* Borrowed until the client leaves; false when it has. While a connection is
+ * opened the body is not there yet. */
 bool np_sim_request(struct np_sim *s, uint32_t slot,
                     struct np_sim_request *out);
 /* Whether somebody still waits for the answer. */

@@ -18,8 +18,8 @@ bool np_sim_is_there(struct np_sim *s, uint32_t slot) {
 
 bool np_sim_request(struct np_sim *s, uint32_t slot,
                     struct np_sim_request *out) {
-  struct np_sim_slot *c = served(s, slot);
-  if (!c) return false;
+  struct np_sim_slot *c = s->slots[slot];
+  if (c->state != NP_SIM_SERVED && c->state != NP_SIM_CONNECTING) return false;
   struct np_exchange *x = c->x;
   *out = (struct np_sim_request){.method = x->method,
                                  .url = x->url,

@@ -65,7 +65,7 @@ struct np_sim_slot {
   uint32_t number;
   uint8_t state;   /* enum np_sim_state */
   uint8_t tries;   /* times it went onto the wire before this one */
-  bool refused;    /* the plan: no connection */
+  int fails;       /* the plan: no connection, and why */
   bool close;      /* the answer says that the connection is not kept */
   bool head_begun; /* a byte of the answer has come */
   bool wants_room; /* the other side waits until all is read */

@@ -2,6 +2,7 @@
 --- with a virtual clock, which jumps to the next deadline whenever nothing is
 --- ready.
 local core = require "neap.core"
+local errors = require "neap.error"
 local replay_flags = require "neap.cassette.replay_flags"
 local run = require "neap.cli.run"
 local scope = require "neap.scope"
@@ -19,7 +20,8 @@ pairs goes in the order of the keys, and Lua's own clock is the simulated one.
 Requests reach the upstreams of a world by host name, and what the script serves
 itself; nothing leaves the machine, files are read as they are. The last lines on
 standard error say how much virtual and real time went by, what was asked, and
-what was simulated. The exit code is the script's.]],
+what was simulated; the script's error, if there is one, comes before them. The
+exit code is the script's.]],
   options = {
     { name = "world", short = "w", type = "string", metavar = "FILE", help = "the upstreams, see docs/world.md" },
     { name = "trace", type = "string", metavar = "FILE", help = "write every event to a file, a line of JSON each" },
@@ -52,7 +54,10 @@ local function summary(virtual_s, real_s, switches, tasks)
     M.duration(virtual_s), M.duration(real_s), factor, switches, tasks, core.seed())
 end
 
-local function finish(started, ok, ...)
+--- The last lines of a run, once: at its end, or at the script's own os.exit.
+local function report(started)
+  if started.reported then return end
+  started.reported = true
   local stats = core.stats()
   io.stdout:flush()
   io.stderr:write(summary(core.now() - started.now, core.machine_time() - started.machine,
@@ -66,8 +71,54 @@ local function finish(started, ok, ...)
     local events, failure = require("neap.sim.trace").stop()
     if not events then run.fail(failure, 1) end
   end
+end
+
+--- What is wrong with the script, in words: the error with its traceback, but for
+--- one that is not worth one.
+local function describe(err)
+  local idle = require("neap.sim.idle").message(err)
+  return idle or require("neap.boot")(err)
+end
+
+--- The error comes before the summary, whose lines are always the last ones. A
+--- cancel (Ctrl-C) is no error: who cancelled knows the exit code.
+local function finish(started, ok, ...)
+  local cancelled = not ok and errors.is((...), "cancelled")
+  if not ok and not cancelled then
+    io.stdout:flush()
+    run.fail(describe((...)), 1)
+  end
+  report(started)
+  if cancelled then error((...), 0) end
+  if ok then return ... end
+end
+
+--- The script's own frames: what is below its main chunk is the command line's.
+local function with_traceback(err)
+  if errors.is(err, "cancelled") then return err end
+  local text = debug.traceback("", 2):gsub("^\n", "")
+  return errors.wrap(err, text:match "^(.*in main chunk)" or text)
+end
+
+local function rethrow(ok, ...)
   if not ok then error((...), 0) end
   return ...
+end
+
+--- In a scope, so that the summary comes after the script's last task.
+local function run_script(chunk, rest)
+  return pcall(scope.scope, function()
+    return rethrow(xpcall(function() return chunk(unpack(rest)) end, with_traceback))
+  end)
+end
+
+--- os.exit ends the process at once, also here; but the run is summed up.
+local function exit_with(started)
+  local exit = os.exit
+  return function(...)
+    report(started)
+    return exit(...)
+  end
 end
 
 --- Loads the world, if one was asked for, and puts its network up.
@@ -99,6 +150,7 @@ function M.main(opts, rest)
   if not chunk then return run.fail(message, code) end
   core.reseed(opts.seed)
   run.set_arg(path, rest)
+  core.current():set_name(path)
   if opts.trace then
     local ok, failure = require("neap.sim.trace").start(opts.trace)
     if not ok then return run.fail(failure, 2) end
@@ -112,8 +164,8 @@ function M.main(opts, rest)
     now = core.now(), machine = core.machine_time(), switches = stats.switches, spawned = stats.spawned,
     network = network, read = require("neap.sim.disk").watch(env),
   }
-  -- In a scope, so that the summary comes after the script's last task.
-  return finish(started, xpcall(scope.scope, core.note_traceback, function() return chunk(unpack(rest)) end))
+  env.os.exit = exit_with(started)
+  return finish(started, run_script(chunk, rest))
 end
 
 return M

@@ -1,7 +1,7 @@
 --- The mock upstream: a law (what goes wrong, and when) in front of OpenAI's
 --- answers, on `neap.serve`. `neap mock` is its command line.
 local core = require "neap.core"
-local errors = require "neap.error"
+local held = require "neap.mock.held"
 local law_options = require "neap.world.options"
 local laws = require "neap.world.law"
 local openai = require "neap.world.openai"
@@ -28,7 +28,7 @@ local M = {}
 ---@field stats neap.world.Stats
 ---@field law neap.world.Law
 ---@field package config neap.mock.Config
----@field package hanging table<neap.serve.Request, true>
+---@field package held neap.mock.Held
 local Mock = {}
 Mock.__index = Mock
 
@@ -76,12 +76,6 @@ end
 
 -- -- A request's way ---------------------------------------------------------
 
-function Mock:hang(request)
-  self.hanging[request] = true
-  request:hang()
-  self.hanging[request] = nil
-end
-
 --- Works for as long as the law says, and answers.
 ---@return true? gone the client has left
 ---@return table? answer
@@ -89,7 +83,7 @@ function Mock:work(request, work, fate, headers)
   if fate.state == "queued" and wait.in_line(self.law, request, fate) then return true end
   if fate.kind == "hang" then
     request.instead = "hang"
-    self:hang(request)
+    self.held:hold(request)
     return true
   end
   if wait.stay(request, fate.ends - now()) or request:disconnected() then return true end
@@ -237,7 +231,7 @@ function M.start(config)
     law = laws.new(config, stream, now()),
     draw_id = stream "id",
     stats = statistics.new(now()),
-    hanging = {},
+    held = held.new(),
   }, Mock)
   local err
   mock.server, err = serve {
@@ -255,11 +249,7 @@ end
 ---@param timeout? number seconds; none: for ever
 ---@return true? ok, neap.Error? err kind "timeout" when requests had to be broken off
 function Mock:stop(timeout)
-  self.server:shutdown()
-  for request in pairs(self.hanging) do request:drop() end
-  local ok, err = self.server:stop(timeout)
-  if not ok and not errors.is(err, "timeout") then error(err, 0) end
-  return ok, err
+  return self.held:stop(self.server, timeout)
 end
 
 return M

@@ -4,6 +4,7 @@
 --- costs what it costs.
 local core = require "neap.core"
 local errors = require "neap.error"
+local held = require "neap.mock.held"
 local serve = require "neap.serve"
 local wait = require "neap.mock.wait"
 
@@ -22,7 +23,7 @@ local M = {}
 ---@field server neap.serve.Server
 ---@field world neap.world.World
 ---@field package only neap.world.Upstream?
----@field package hanging table<neap.serve.Request, true>
+---@field package held neap.mock.Held
 local Mock = {}
 Mock.__index = Mock
 
@@ -46,18 +47,22 @@ local function question(request)
     operation = headers["idempotency-key"] or id }
 end
 
-function Mock:hang(request)
-  self.hanging[request] = true
-  request:hang()
-  self.hanging[request] = nil
+--- An outage has cut the stream off: it is reset, or nothing comes any more.
+---@return true? gone
+local function cut_off(request, fate)
+  if fate.kind == "hang" then return request:wait_disconnect() end
+  if wait.stay(request, fate.ends - now()) then return true end
+  request.raw:abort()
 end
 
 --- Sends a stream's chunks at their times. What is left of the work is waited for.
 ---@return true? gone
-local function play(request, answer, began, ends)
+local function play(request, answer, began, ends, fate)
   local writer = request:respond { status = answer.status, headers = answer.headers }
   if not writer then return true end
+  local silent = fate and fate.silent or math.huge
   for _, chunk in ipairs(answer.chunks) do
+    if began + chunk.after >= silent then return cut_off(request, fate) end
     if wait.stay(request, began + chunk.after - now()) then return true end
     if not writer:write(chunk.data) then return true end
   end
@@ -71,18 +76,18 @@ end
 ---@return table? answer
 function Mock:work(request, upstream, fate, asked)
   if fate.state == "queued" and wait.in_line(upstream.law, request, fate) then return true end
-  if fate.kind == "hang" then
-    self:hang(request)
+  if fate.kind == "hang" and not fate.whole then
+    self.held:hold(request)
     return true
   end
   local first = fate.first_byte and fate.began + fate.first_byte
   if wait.stay(request, (first or fate.ends) - now()) or request:disconnected() then return true end
-  if fate.kind == "drop" then
+  if fate.kind == "drop" and not fate.whole then
     request:drop()
     return nil
   end
   local answer = upstream:answer(now(), fate, asked)
-  if answer.chunks then return play(request, answer, now(), fate.ends) end
+  if answer.chunks then return play(request, answer, now(), fate.ends, fate) end
   return nil, answer
 end
 
@@ -185,7 +190,7 @@ function M.start(config)
     return nil, errors.new { kind = "invalid", message = ("%s: there is no upstream '%s'"):format(
       world.path or "the world", config.upstream) }
   end
-  local mock = setmetatable({ world = world, only = only, hanging = {} }, Mock)
+  local mock = setmetatable({ world = world, only = only, held = held.new() }, Mock)
   local err
   mock.server, err = serve {
     host = config.host, port = config.port,
@@ -203,11 +208,7 @@ end
 ---@param timeout? number seconds; none: for ever
 ---@return true? ok, neap.Error? err kind "timeout" when requests had to be broken off
 function Mock:stop(timeout)
-  self.server:shutdown()
-  for request in pairs(self.hanging) do request:drop() end
-  local ok, err = self.server:stop(timeout)
-  if not ok and not errors.is(err, "timeout") then error(err, 0) end
-  return ok, err
+  return self.held:stop(self.server, timeout)
 end
 
 return M

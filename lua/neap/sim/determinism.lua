@@ -77,6 +77,15 @@ local function simulated_math(raw)
   function new.randomseed(number)
     raw.randomseed(floor(core.rng(core.seed(), 1):double() * 2 ^ 32) + (tonumber(number) or 0))
   end
+  if core.is_traced() then
+    local counter, random = core.rng(0, 0), raw.random -- a draw of its own tells the trace
+    function new.random(...)
+      counter:double()
+      local ok, value = pcall(random, ...)
+      if not ok then error((value:gsub("'%?'", "'random'")), 2) end
+      return value
+    end
+  end
   return new
 end
 

@@ -120,8 +120,7 @@ end
 
 --- When the core is to call `due` for a fate that is being served; nil: never.
 local function next_instant(fate)
-  if fate.endless then return nil end
-  local ends = fate.ends
+  local ends = fate.ends or huge -- what is lost on its way in was never begun
   if fate.first_byte then
     local first = (fate.began or fate.arrived) + fate.first_byte
     if first < ends then return first end
@@ -129,16 +128,33 @@ local function next_instant(fate)
   if ends < huge then return ends end
 end
 
+local function count_hang(fate)
+  if fate.kind ~= "hang" or fate.counted then return end
+  fate.counted = true
+  count "hang"
+end
+
 local function on_start(fate)
   if not fate.slot then return end
   if fate.state == "queued" then return watch(fate.upstream) end
+  count_hang(fate)
   wake(fate.slot, next_instant(fate))
+end
+
+--- The head goes out, and the body after it.
+local function play(slot, upstream, fate, answer, now)
+  special[slot] = players.new(slot, upstream, fate, answer, now, function(outcome)
+    special[slot] = nil
+    forget(slot)
+    if outcome then count(outcome) end
+  end)
+  return special[slot]:due(slot, now)
 end
 
 --- The answer is due. What it returns goes to the core as it is.
 local function respond(slot, upstream, fate, request, now)
-  local kind = fate.kind
-  if kind == "drop" then
+  if fate.whole then return play(slot, upstream, fate, upstream:answer(now, fate, request), now) end
+  if fate.kind == "drop" then
     count "drop"
     if fate.state then upstream:leave(now, fate, false) end
     forget(slot)
@@ -149,11 +165,7 @@ local function respond(slot, upstream, fate, request, now)
   local status = answer.status
   count(status)
   if answer.chunks or fate.first_byte and fate.ends and now + TICK < fate.ends then
-    special[slot] = players.new(slot, upstream, fate, answer, now, function()
-      special[slot] = nil
-      forget(slot)
-    end)
-    return special[slot]:due(slot, now)
+    return play(slot, upstream, fate, answer, now)
   end
   if fate.state then upstream:leave(now, fate, false) end
   forget(slot)
@@ -171,7 +183,7 @@ local function ask_law(slot, upstream, now, request)
     end
     return respond(slot, upstream, fate, request, now)
   end
-  if fate.kind == "hang" then count "hang" end
+  count_hang(fate)
   if fate.first_byte then fate.arrived = now end
   if state == "queued" then
     fate.slot, fate.upstream, fate.on_start = slot, upstream, on_start
@@ -216,7 +228,7 @@ local function gone(slot, now)
   end
   if not fate then return end
   local upstream = owners[slot]
-  if not object and fate.kind ~= "hang" then count "gone" end
+  if fate.kind ~= "hang" and (not object or fate.whole) then count "gone" end
   forget(slot)
   if fate.state then upstream:leave(now, fate, true) end
 end
@@ -271,10 +283,11 @@ end
 
 --- How the seconds of a new connection are spent: half of them on TLS where the
 --- plan does not say.
-local function connect(number, now)
+local function connect(number, now, slot, operation)
   local upstream = current.targets[number]
-  local plan = upstream:connect(now)
-  local what = plan.hang and "hang" or plan.refused and "refused" or "stands"
+  local key = operation == 0 and header_of(slot, "idempotency-key") or nil
+  local plan = upstream:connect(now, current.operations:open(operation or 0, key, upstream))
+  local what = plan.hang and "hang" or plan.refused and "refused" or plan.fails or "stands"
   local seconds = plan.seconds or 0
   local dns = plan.dns or 0
   local tls = plan.tls or current.secure[number] and what == "stands" and (seconds - dns) / 2 or 0

@@ -14,13 +14,14 @@ local active, current = calls.all(), core.current
 ---@field package next integer
 ---@field package holders table<integer, table> by number: who remembers its visits
 ---@field package keys table<string, table> by idempotency key
+---@field package openers table<string, table> by idempotency key: connections opened
 ---@field package named table<neap.task, table> who has a number from `enter`
 local Operations = {}
 Operations.__index = Operations
 
 ---@return neap.sim.Operations
 function M.new()
-  return setmetatable({ count = 0, next = 0, holders = setmetatable({}, { __mode = "v" }), keys = {},
+  return setmetatable({ count = 0, next = 0, holders = setmetatable({}, { __mode = "v" }), keys = {}, openers = {},
     named = setmetatable({}, { __mode = "k" }) }, Operations)
 end
 
@@ -94,6 +95,25 @@ local function count_visit(holder, upstream)
   local visit = (holder[upstream] or 0) + 1
   holder[upstream] = visit
   return visit
+end
+
+--- A request opens a connection. Returns what names its operation, and how many
+--- connections that has opened to this upstream; nothing when there is no telling.
+---@param number integer of `identify`
+---@param key string? its idempotency key, when the number is 0
+---@param upstream table
+---@return integer|string? operation
+---@return integer? nth
+function Operations:open(number, key, upstream)
+  local holder = number > 0 and self.holders[number]
+  if number > 0 then
+    if not holder then return number, 1 end
+    holder.openings = holder.openings or {}
+    return number, count_visit(holder.openings, upstream)
+  end
+  if not key then return nil end
+  self.openers[key] = self.openers[key] or {}
+  return key, count_visit(self.openers[key], upstream)
 end
 
 --- A request has arrived. Returns what names its operation, and how often that

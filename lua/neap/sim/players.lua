@@ -17,7 +17,7 @@ Player.__index = Player
 
 --- chunks of an answer that has none: its body when the work ends.
 local function pieces(fate, answer, now)
-  return answer.chunks or { { after = max(0, fate.ends - now), data = answer.body or "" } }
+  return answer.chunks or { { after = max(0, (fate.whole or fate.ends) - now), data = answer.body or "" } }
 end
 
 ---@param slot integer
@@ -25,11 +25,11 @@ end
 ---@param fate table
 ---@param answer table
 ---@param now number seconds: of the first byte
----@param forget fun() the slot is over
+---@param forget fun(outcome: "drop"?) the slot is over
 ---@return neap.sim.Player
 function M.new(slot, upstream, fate, answer, now, forget)
   return setmetatable({ slot = slot, upstream = upstream, fate = fate, answer = answer, began = now,
-    chunks = pieces(fate, answer, now), at = 0, forget = forget }, Player)
+    chunks = pieces(fate, answer, now), at = 0, silent = fate.silent or math.huge, forget = forget }, Player)
 end
 
 local function finish(self, now)
@@ -37,6 +37,17 @@ local function finish(self, now)
   if fate.state then upstream:leave(now, fate, false) end
   self.forget()
   core.sim_end(self.slot)
+end
+
+--- Nothing comes through any more: a reset ends it, or its client when it has had
+--- enough.
+local function cut_off(self, now)
+  local fate = self.fate
+  if fate.kind ~= "drop" then return nil end
+  if fate.ends > now + TICK then return fate.ends end
+  self.upstream:leave(now, fate, false)
+  self.forget "drop"
+  core.sim_drop(self.slot, false)
 end
 
 --- For the network: the instant of the next piece.
@@ -50,10 +61,12 @@ function Player:due(slot, now)
   while self.at <= #self.chunks do
     local chunk = self.chunks[self.at]
     local at = self.began + chunk.after
+    if at >= self.silent then return cut_off(self, now) end
     if at > now + TICK then return at end
     core.sim_body(slot, chunk.data)
     self.at = self.at + 1
   end
+  if self.fate.silent then return cut_off(self, now) end
   local ends = self.fate.ends
   if ends and ends > now + TICK and ends < math.huge then return ends end
   finish(self, now)

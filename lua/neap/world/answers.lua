@@ -104,7 +104,7 @@ local function streamed(fate, asked, call, headers)
     local choice = type(choices) == "table" and choices[1]
     if choice and choice.finish_reason == openai.null() then words = words + 1 end
   end
-  local seconds = fate.first_byte and max(0, fate.ends - fate.began - fate.first_byte) or 0
+  local seconds = fate.first_byte and max(0, (fate.whole or fate.ends) - fate.began - fate.first_byte) or 0
   local step, chunks = seconds / max(1, words - 1), {}
   for i, item in ipairs(list) do
     chunks[i] = { after = math.min(seconds, (i - 1) * step), data = "data: " .. encode(item) .. "\n\n" }
@@ -136,7 +136,8 @@ end
 function M.answer(upstream, now, fate)
   if fate.refusal then return fate.refusal end
   local asked = fate.asked
-  if fate.kind ~= "answer" then return failure(upstream, now, fate, asked) end
+  -- What an outage cuts off began as an answer.
+  if fate.kind ~= "answer" and not fate.whole then return failure(upstream, now, fate, asked) end
   if asked then return generated(upstream, now, fate, asked) end
   local plain = upstream.plain
   if not upstream.law.limits then return plain end

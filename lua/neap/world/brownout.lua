@@ -11,6 +11,8 @@
 --- with a slope above 1 more load means less throughput. And it fails with
 --- probability `error`. A ramp scales what a rule adds (latency - 1, slope, error)
 --- from nothing to all of it.
+local instant = require "neap.world.instant"
+
 local huge, max, min = math.huge, math.max, math.min
 
 local M = {}
@@ -53,7 +55,7 @@ end
 ---@param load integer requests worked on, this one included
 ---@return number
 function Brownout:factor(now, load)
-  local factor, t = 1, now - self.start
+  local factor, t = 1, instant.of(now - self.start)
   for i = 1, #self.rules do
     local rule = self.rules[i]
     local share = strength(rule, t)
@@ -70,7 +72,7 @@ end
 ---@param u number uniform in [0, 1)
 ---@return integer?
 function Brownout:failure(now, u)
-  local t = now - self.start
+  local t = instant.of(now - self.start)
   for i = 1, #self.rules do
     local rule = self.rules[i]
     local p = rule.error and rule.error * strength(rule, t) or 0

@@ -7,6 +7,9 @@
 --- call comes in time, the first in line who still has a client calls `advance` at
 --- `next_change`, and `nudge` tells it when it has become that first, or when the
 --- date has moved.
+local dates = require "neap.world.dates"
+local instant = require "neap.world.instant"
+
 local huge, max = math.huge, math.max
 
 local M = {}
@@ -41,25 +44,19 @@ Capacity.__index = Capacity
 ---@param max_waiting? integer the longest line; who comes then is turned away; default: no limit
 ---@return neap.world.Capacity
 function M.new(spec, over, start, callbacks, max_waiting)
-  if type(spec) ~= "table" then spec = { { at = 0, slots = spec or huge } } end
+  local steps = {}
+  for i, step in ipairs(type(spec) == "table" and spec or { { at = 0, slots = spec or huge } }) do
+    steps[i] = { at = instant.of(start + step.at), slots = step.slots }
+  end
   return setmetatable({
-    steps = spec, step = 1, start = start, limit = spec[1].slots, queues = over == "queue",
+    steps = steps, step = 1, limit = steps[1].slots, queues = over == "queue",
     max_waiting = max_waiting or huge,
     begin = callbacks.begin, nudge = callbacks.nudge,
     busy = 0, max_busy = 0, waiting = 0,
     line = {}, first = 1, last = 0, -- tickets; those who left stay until their turn
     first_client = 1, -- in line, of those who are neither gone nor ghosts
-    ghosts = {}, -- dates at which slots without a client come free, latest first
+    ghosts = {}, -- dates at which slots without a client come free, as neap.world.dates has them
   }, Capacity)
-end
-
-local function add_ghost(dates, at)
-  local low, high = 1, #dates + 1
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    if dates[middle] > at then low = middle + 1 else high = middle end
-  end
-  table.insert(dates, low, at)
 end
 
 local function serve(self, ticket, at)
@@ -67,7 +64,11 @@ local function serve(self, ticket, at)
   self.max_busy = max(self.max_busy, self.busy)
   ticket.state, ticket.began = "serving", at
   self.begin(ticket, at)
-  if ticket.ghost then add_ghost(self.ghosts, ticket.ends) end
+  if ticket.ghost then dates.add(self.ghosts, ticket.ends) end
+end
+
+local function forget_line(self)
+  if self.first <= self.last then self.line, self.first, self.last, self.first_client = {}, 1, 0, 1 end
 end
 
 local function serve_line(self, at)
@@ -80,24 +81,35 @@ local function serve_line(self, at)
       serve(self, ticket, at)
     end
   end
-  if self.waiting == 0 and self.first <= self.last then
-    self.line, self.first, self.last, self.first_client = {}, 1, 0, 1
-  end
+  if self.waiting == 0 then forget_line(self) end
+end
+
+local function first_client(self)
+  local at, line = max(self.first, self.first_client), self.line
+  while at <= self.last and (line[at].state ~= "queued" or line[at].ghost) do at = at + 1 end
+  self.first_client = at
+  return line[at]
 end
 
 local function nudge_first_client(self)
   if self:next_change() == huge then return end
-  local at, line = max(self.first, self.first_client), self.line
-  while at <= self.last and (line[at].state ~= "queued" or line[at].ghost) do at = at + 1 end
-  self.first_client = at
-  if at <= self.last then self.nudge(line[at]) end
+  local ticket = first_client(self)
+  if ticket then self.nudge(ticket) end
+end
+
+--- Whether it is this one in line who has to call `advance` at `next_change`. Who
+--- becomes it later is nudged.
+---@param ticket neap.world.Ticket
+---@return boolean
+function Capacity:is_first(ticket)
+  return first_client(self) == ticket
 end
 
 --- When something will change by itself; huge: never.
 ---@return number seconds
 function Capacity:next_change()
-  local step, ghost = self.steps[self.step + 1], self.ghosts[#self.ghosts]
-  local at = step and self.start + step.at or huge
+  local step, ghost = self.steps[self.step + 1], self.ghosts[1]
+  local at = step and step.at or huge
   return ghost and ghost < at and ghost or at
 end
 
@@ -108,8 +120,8 @@ function Capacity:advance(now)
   if at > now or at == huge then return end
   while at <= now and at < huge do
     local ghosts = self.ghosts
-    if ghosts[#ghosts] == at then
-      ghosts[#ghosts] = nil
+    if ghosts[1] == at then
+      dates.take(ghosts)
       self.busy = self.busy - 1
     else
       self.step = self.step + 1
@@ -153,6 +165,7 @@ function Capacity:leave(now, ticket)
   elseif ticket.state == "queued" then
     self.waiting = self.waiting - 1
     ticket.state = "left"
+    if self.waiting == 0 then forget_line(self) end
   end
   if self.waiting > 0 then nudge_first_client(self) end
 end
@@ -164,7 +177,7 @@ end
 function Capacity:abandon(now, ticket)
   self:advance(now)
   if ticket.endless then return self:leave(now, ticket) end
-  if ticket.state == "serving" then add_ghost(self.ghosts, ticket.ends) end
+  if ticket.state == "serving" then dates.add(self.ghosts, ticket.ends) end
   ticket.ghost = true
   if self.waiting > 0 then nudge_first_client(self) end
 end

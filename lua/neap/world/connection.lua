@@ -15,6 +15,7 @@ local M = {}
 ---@field dns? number seconds
 ---@field tls? number seconds
 ---@field refused? boolean
+---@field fails? "dns"|"tls" it never stands for this reason
 ---@field hang? boolean
 ---@field keepalive? number seconds that the server keeps it without requests
 

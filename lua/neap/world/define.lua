@@ -155,6 +155,21 @@ local function check_handler(where, checked)
   end
 end
 
+--- A name, an address (IPv6 with or without brackets), either with a port; or "*".
+local function check_host(where, host)
+  if host == "*" then return end
+  local name, port = host:match "^%[([%x:.]+)%]:(%d+)$"
+  if not name then name = host:match "^%[?([%x:.]*:[%x:.]*:[%x:.]*)%]?$" end
+  if not name then
+    name, port = host:match "^([^%s/?#@:%[%]]+):?(%d*)$"
+    if port == "" then port = nil end
+  end
+  local number = tonumber(port)
+  if not name or port and not (number >= 1 and number <= 65535) or host:find ":$" then
+    options.fail(where .. ": option 'host' must be a host's name, \"name:port\" or \"*\", without scheme and path")
+  end
+end
+
 --- Adds an upstream. Raises at the line of the script, or of the world's file.
 ---@param definition neap.world.Definition
 ---@param given neap.world.HostOptions
@@ -168,6 +183,7 @@ function M.upstream(definition, given)
   local checked = options.check(where, fill_samples(where, opts, definition.dir), specs)
   local message = law_options.problem(checked)
   if message then options.fail(where .. ": " .. message) end
+  check_host(where, checked.host)
   checked.connect = check_connect(where, checked.connect)
   checked.host = checked.host:lower()
   for _, other in ipairs(definition.upstreams) do

@@ -3,7 +3,9 @@
 --- itself and the seed.
 local core = require "neap.core"
 local define = require "neap.world.define"
+local options = require "neap.options"
 local profiles = require "neap.world.profiles"
+local sorted = require "neap.sorted"
 
 local M = {}
 
@@ -61,6 +63,16 @@ local function read(path)
   return text
 end
 
+--- Globals of its own are the file's business, but for a misspelt `source`.
+local function check_globals(path, env, known)
+  for name in sorted.pairs(env) do
+    if type(name) == "string" and name ~= "source" and known[name] == nil and options.nearest(name, { source = true })
+    then
+      error(("%s: '%s' is no setting of a world file; did you mean 'source'?"):format(path, name), 0)
+    end
+  end
+end
+
 local function run(path, text)
   if text:sub(1, 1) == "\27" then error(path .. ": a world file is Lua's source, not bytecode", 0) end
   local chunk, message = loadstring(text, "@" .. path)
@@ -68,9 +80,11 @@ local function run(path, text)
   local definition = define.new { dir = path:match "^(.*/)[^/]*$", path = path }
   local env = environment(definition)
   -- `source` may be set in the file; every other global stays there.
+  local known = copy(env)
   setfenv(chunk, setmetatable(env, barred))
   local ok, failure = pcall(chunk)
   if not ok then error(type(failure) == "string" and failure or path .. ": " .. tostring(failure), 0) end
+  check_globals(path, env, known)
   definition.source = rawget(env, "source")
   if definition.source ~= nil and type(definition.source) ~= "string" then
     error(path .. ": source must be a text", 0)

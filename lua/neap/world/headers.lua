@@ -36,7 +36,7 @@ function M.rfc3339(unix)
 end
 
 local function left(b)
-  return ("%d"):format(max(0, floor(b.level)))
+  return ("%d"):format(b:left())
 end
 
 --- The bucket of a kind: of several the one with the longest period.
@@ -59,11 +59,24 @@ local function add_x(into, name, b, reset)
   into["x-ratelimit-reset-" .. name] = reset(b:reset())
 end
 
+--- The bucket of a kind that is by the minute.
+local function by_the_minute(buckets, kind)
+  for i = 1, #buckets do
+    if buckets[i].kind == kind and buckets[i].period <= 60 then return buckets[i] end
+  end
+end
+
 --- x-ratelimit-{limit,remaining,reset}-{requests,tokens}; a limit a day is shown
---- in the place of the one a minute. Groq's are the same.
+--- in the place of the one a minute.
 function M.formats.openai(buckets, _, into)
   add_x(into, "requests", find(buckets, "requests"), M.duration)
   add_x(into, "tokens", find(buckets, "tokens"), M.duration)
+end
+
+--- The same, but requests are those of a day and tokens those of a minute.
+function M.formats.groq(buckets, _, into)
+  add_x(into, "requests", find(buckets, "requests"), M.duration)
+  add_x(into, "tokens", by_the_minute(buckets, "tokens") or find(buckets, "tokens"), M.duration)
 end
 
 local function whole_seconds(seconds)
@@ -112,6 +125,6 @@ end
 function M.formats.none() end
 
 --- The names of the formats, for messages.
-M.names = { "openai", "anthropic", "azure", "ratelimit", "none" }
+M.names = { "openai", "anthropic", "azure", "groq", "ratelimit", "none" }
 
 return M

@@ -1,6 +1,7 @@
 --- How long a simulated server takes: the laws, their parameters and samplers.
 --- Pure: a sampler takes a function that draws uniform numbers in [0, 1).
 local options = require "neap.options"
+local sorted = require "neap.sorted"
 
 local cos, exp, floor, log, pi, sqrt = math.cos, math.exp, math.floor, math.log, math.pi, math.sqrt
 
@@ -48,7 +49,7 @@ function M.check_range(name, value, range)
 end
 
 local function empirical_problem(spec)
-  for name in pairs(spec) do
+  for name in sorted.all(spec) do
     if name ~= "law" and name ~= "samples" and name ~= "scale" then
       local hint = options.nearest(tostring(name), { "samples", "scale", "file" })
       return ("empirical has no '%s'%s"):format(tostring(name), hint and ("; did you mean '%s'?"):format(hint) or "")
@@ -74,7 +75,7 @@ function M.problem(spec)
   if spec.law == "empirical" then return empirical_problem(spec) end
   local ranges = M.laws[spec.law]
   if not ranges then return ("there is no latency law '%s'; write %s"):format(spec.law, M.names) end
-  for name in pairs(spec) do
+  for name in sorted.all(spec) do
     if name ~= "law" and type(ranges[name]) ~= "table" then
       local hint = options.nearest(tostring(name), { unpack(ranges) })
       return ("%s has no '%s'%s"):format(spec.law, tostring(name), hint and ("; did you mean '%s'?"):format(hint) or "")
@@ -120,11 +121,11 @@ end
 
 --- Sorted, so that equal draws from similar samples are similar.
 function samplers.empirical(spec)
-  local sorted, scale = {}, spec.scale or 1
-  for i, value in ipairs(spec.samples) do sorted[i] = value * scale end
-  table.sort(sorted)
-  local n = #sorted
-  return function(draw) return sorted[floor(draw() * n) + 1] end
+  local samples, scale = {}, spec.scale or 1
+  for i, value in ipairs(spec.samples) do samples[i] = value * scale end
+  table.sort(samples)
+  local n = #samples
+  return function(draw) return samples[floor(draw() * n) + 1] end
 end
 
 --- A function that draws a latency in seconds. Raises on a spec that is wrong.

@@ -21,6 +21,7 @@ local M = {}
 ---@field status integer 400 to 599
 ---@field probability number
 ---@field retry_after? number seconds; a 429 has 1 anyway
+---@field latency? neap.world.Latency|number seconds; default: as an answer's
 
 ---@class neap.world.TokenSpec
 ---@field output? number|neap.world.Latency tokens of an answer, cut at what `max_tokens` allows
@@ -63,6 +64,8 @@ local M = {}
 ---@field output? integer tokens of each choice of an answer
 ---@field drawn? integer the same before it was cut at the limit
 ---@field first_byte? number seconds since `began`, of a streamed answer
+---@field whole? number seconds: when a streamed answer would have ended, which an outage cuts off
+---@field silent? number seconds: nothing of it comes through from then on; a "drop" resets it at `ends`
 ---@field on_start? fun(fate: neap.world.Fate) called when a slot is given, or when `advance` is to be called anew
 ---@field package brownout_draw number?
 ---@field package generation number? seconds after the first token
@@ -79,9 +82,21 @@ local M = {}
 local Law = {}
 Law.__index = Law
 
+--- How long the errors take that say it, by rule; nil: none does.
+local function error_samples(rules)
+  local samples
+  for i = 1, #rules do
+    if rules[i].latency then
+      samples = samples or {}
+      samples[rules[i]] = latencies.sampler(rules[i].latency)
+    end
+  end
+  return samples
+end
+
 --- A law. `stream(name)` returns a function that draws uniform numbers in [0, 1);
---- it is called once for each of "latency", "error", "drop", "hang", "brownout"
---- and "output".
+--- it is called once for each of "latency", "error", "error_latency", "drop", "hang",
+--- "brownout" and "output".
 ---@param spec neap.world.LawSpec
 ---@param stream fun(name: string): fun(): number
 ---@param start? number seconds: when schedules and windows begin; default 0
@@ -101,6 +116,8 @@ function M.new(spec, stream, start, wall)
     per_request = spec.load and spec.load.per_request,
     draw_latency = stream "latency",
     draw_error = stream "error",
+    draw_error_latency = stream "error_latency",
+    error_samples = error_samples(spec.errors or {}),
     draw_drop = stream "drop",
     draw_hang = stream "hang",
     draw_brownout = stream "brownout",
@@ -194,6 +211,8 @@ function Law:decide(now, tokens, work)
   if hung then return { kind = "hang", latency = latency, endless = true } end
   if dropped then return { kind = "drop", latency = latency } end
   if rule then
+    local sample = self.error_samples and self.error_samples[rule]
+    if sample then latency = sample(self.draw_error_latency) end
     return { kind = "error", latency = latency, status = rule.status,
       retry_after = rule.retry_after or (rule.status == 429 and 1 or nil) }
   end
@@ -291,6 +310,14 @@ end
 ---@return number seconds
 function Law:next_change()
   return self.capacity:next_change()
+end
+
+--- Whether it is this one in line who has to call `advance` at `next_change`; whoever
+--- becomes it later is told by `on_start`.
+---@param fate neap.world.Fate of state "queued"
+---@return boolean
+function Law:is_first(fate)
+  return self.capacity:is_first(fate)
 end
 
 --- Carries out what has fallen due.

@@ -2,8 +2,9 @@
 --- minute and by the day, taken from together or not at all. Pure: the time is an
 --- argument.
 local headers = require "neap.world.headers"
+local instant = require "neap.world.instant"
 
-local huge, max, min = math.huge, math.max, math.min
+local floor, huge, max, min = math.floor, math.huge, math.max, math.min
 
 local M = {}
 
@@ -17,7 +18,7 @@ local DAY = 86400
 ---@field rpd? number requests a day
 ---@field tpd? number tokens a day
 ---@field window? number seconds' worth that the buckets of a minute hold; default 60
----@field headers? "openai"|"anthropic"|"azure"|"ratelimit"|"none" default "openai"
+---@field headers? "openai"|"anthropic"|"azure"|"groq"|"ratelimit"|"none" default "openai"
 
 ---@class neap.world.Bucket
 ---@field kind "requests"|"tokens"|"input"|"output" what it counts
@@ -32,7 +33,7 @@ Bucket.__index = Bucket
 
 local function bucket(kind, limit, period, window)
   local rate = limit / period
-  local capacity = max(1, rate * window)
+  local capacity = max(1, limit * window / period) -- in this order 60 rpm are 60
   return setmetatable({ kind = kind, limit = limit, period = period, rate = rate, capacity = capacity,
     level = capacity }, Bucket)
 end
@@ -42,10 +43,19 @@ function Bucket:refill(now)
   self.at = now
 end
 
---- Seconds until `amount` is there; huge when it never can be.
+--- Seconds until `amount` is there; huge when it never can be. Who comes at the very
+--- instant that it was told finds it there: the level may go below 0 by what fills
+--- within a tick.
 function Bucket:wait_for(amount)
   if amount > self.capacity then return huge end
-  return max(0, (amount - self.level) / self.rate)
+  local wait = (amount - self.level) / self.rate
+  return wait > instant.slack(self.at) and wait or 0
+end
+
+--- What is left, in whole ones.
+---@return integer
+function Bucket:left()
+  return max(0, floor(self.level + self.rate * instant.slack(self.at)))
 end
 
 --- Seconds until it is full.

@@ -39,8 +39,21 @@ M.specs = {
   seed = { type = "integer", min = 0, max = 2 ^ 53, default = 1 },
 }
 
---- The fields of `rule` are among `known`, and each is a number in its range or one
---- of the texts.
+local LAW = "law"
+
+--- What is wrong with seconds that are a number or a law.
+local function law_problem(name, value)
+  if type(value) == "table" then
+    local message = latencies.problem(value)
+    return message and ("%s: %s"):format(name, message)
+  end
+  if type(value) ~= "number" or not (value >= 0 and value < huge) then
+    return ("%s must be seconds or a law, got %s"):format(name, tostring(value))
+  end
+end
+
+--- The fields of `rule` are among `known`, and each is a number in its range, one of
+--- the texts, or a law.
 local function rule_problem(rule, known)
   if type(rule) ~= "table" then return "each must be a table, got " .. type(rule) end
   local names = {}
@@ -52,7 +65,10 @@ local function rule_problem(rule, known)
       local hint = options.nearest(name, known)
       return ("'%s' is unknown%s"):format(name, hint and ("; did you mean '%s'?"):format(hint) or "")
     end
-    if type(range[1]) == "string" then
+    if range == LAW then
+      local message = law_problem(name, value)
+      if message then return message end
+    elseif type(range[1]) == "string" then
       local found = false
       for _, accepted in ipairs(range) do found = found or value == accepted end
       if not found then
@@ -64,7 +80,7 @@ local function rule_problem(rule, known)
   end
 end
 
-local ERROR_FIELDS = { status = { 400, 599 }, probability = { 0, 1 }, retry_after = { 0, 1e9 } }
+local ERROR_FIELDS = { status = { 400, 599 }, probability = { 0, 1 }, retry_after = { 0, 1e9 }, latency = LAW }
 local BROWNOUT_FIELDS = { knee = { 1e-9, 1e9 }, slope = { 0, 1e9 }, latency = { 0, 1e9 }, error = { 0, 1 },
   status = { 400, 599 }, from = { 0, 1e9 }, to = { 0, huge }, ramp = { 0, 1e9 }, ramp_down = { 0, 1e9 } }
 local OUTAGE_FIELDS = { from = { 0, 1e9 }, to = { 0, huge }, how = { "refuse", "hang", "status" },
@@ -74,6 +90,7 @@ local problems = {}
 
 function problems.latency(spec)
   if type(spec) == "table" then return latencies.problem(spec) end
+  if spec == huge then return "must be a finite number of seconds, or a law" end
 end
 
 function problems.tokens(spec)
@@ -134,7 +151,12 @@ local function brownout_problem(rule)
   if rule.status and not rule.error then return "status needs error, a probability" end
   if not (rule.knee or rule.latency or rule.error) then return "needs knee, latency or error" end
   if rule.ramp_down and not rule.to then return "ramp_down needs to, the end of the window" end
-  return window_problem(rule)
+  local wrong = window_problem(rule)
+  if wrong then return wrong end
+  local window, ramps = (rule.to or huge) - (rule.from or 0), (rule.ramp or 0) + (rule.ramp_down or 0)
+  if ramps > window then
+    return ("ramp and ramp_down take %g s, and the window has %g"):format(ramps, window)
+  end
 end
 
 local function outage_problem(rule)

@@ -68,7 +68,7 @@ local list = {
     { "rate_limit.rpm", 180000, "2024-11-11", AZURE },
     { "rate_limit.tpm", 30000000, "2024-11-11", AZURE },
   },
-  ["groq-free"] = { "Groq, free plan, llama-3.3-70b-versatile", "openai",
+  ["groq-free"] = { "Groq, free plan, llama-3.3-70b-versatile", "groq",
     { "rate_limit.rpm", 30, "2026-07-25", GROQ },
     { "rate_limit.rpd", 1000, "2026-07-25", GROQ },
     { "rate_limit.tpm", 12000, "2026-07-25", GROQ },

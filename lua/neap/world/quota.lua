@@ -1,5 +1,7 @@
 --- A budget for a period: so many requests, so many tokens, and then nothing until
 --- the next period begins. Pure: the time is an argument.
+local instant = require "neap.world.instant"
+
 local floor, huge = math.floor, math.huge
 
 local M = {}
@@ -30,7 +32,7 @@ end
 ---@return number wait 0 when taken; else seconds until the next period
 ---@return "requests"|"tokens"|nil dimension the one that is used up
 function Quota:take(now, tokens)
-  local period = floor((now - self.start) / self.per)
+  local period = floor((now - self.start + instant.slack(now)) / self.per)
   if period > self.period then self.period, self.requests, self.tokens = period, 0, 0 end
   local short = self.requests + 1 > self.max_requests and "requests"
     or self.tokens + tokens > self.max_tokens and "tokens" or nil

@@ -2,6 +2,7 @@
 --- assumption a forecast depends on. Pure.
 local define = require "neap.world.define"
 local options = require "neap.options"
+local sorted = require "neap.sorted"
 
 local M = {}
 
@@ -31,6 +32,14 @@ local scale = {}
 
 function scale.latency(spec, factor)
   if spec.latency then spec.latency = scale_law(spec.latency, factor) end
+  if spec.errors then
+    local rules = {}
+    for i, rule in ipairs(spec.errors) do
+      rules[i] = copy(rule)
+      if rule.latency then rules[i].latency = scale_law(rule.latency, factor) end
+    end
+    spec.errors = rules
+  end
   if spec.load then spec.load = { per_request = spec.load.per_request * factor } end
   if spec.tokens and spec.tokens.per_second then
     spec.tokens = copy(spec.tokens)
@@ -112,7 +121,7 @@ function M.definition(definition, factors)
   result.shared = definition.shared
   for i, item in ipairs(definition.upstreams) do
     local checked = copy(item.checked)
-    for name, change in pairs(scale) do
+    for name, change in sorted.pairs(scale) do
       if factors[name] then change(checked, factors[name]) end
     end
     result.upstreams[i] = { checked = checked, given = item.given, source = item.source }

@@ -12,7 +12,7 @@ local M = {}
 
 --- One number a purpose; they are part of what a seed means.
 M.numbers = { latency = 1, error = 2, drop = 3, hang = 4, id = 5, brownout = 6, output = 7, connect = 8,
-  refuse = 9, connect_hang = 10, handler = 11 }
+  refuse = 9, connect_hang = 10, handler = 11, error_latency = 12 }
 
 --- The low 32 bits of a product, in pieces that a double holds.
 local function multiply(a, b)

@@ -92,10 +92,16 @@ end
 
 --- What a new connection costs. The table is good until the next call.
 ---@param at number seconds
+---@param operation? integer|string what opens it; nil: draws in order
+---@param number? integer how many connections that has opened here, this one included
 ---@return neap.world.Plan
-function Upstream:connect(at)
+function Upstream:connect(at, operation, number)
   local outage = self.law.outage
-  return self.connection:next(outage and outage:at(at))
+  if operation == nil then return self.connection:next(outage and outage:at(at)) end
+  self.streams:seek(operation, number)
+  local plan = self.connection:next(outage and outage:at(at))
+  self.streams:seek(nil)
+  return plan
 end
 
 --- What a request in this process says of its tokens.
@@ -178,9 +184,10 @@ local function wait_in_line(law, fate)
   fate.event, fate.on_start = event, wake
   while fate.state == "queued" do
     event:clear()
-    local change = law:next_change()
-    event:wait(change < huge and max(0, change - now()) or nil)
-    law:advance(now())
+    -- One of them has to look at the clock: thousands may be in line.
+    local change = law:is_first(fate) and law:next_change() or huge
+    local woken = event:wait(change < huge and max(0, change - now()) or nil)
+    law:advance(woken and now() or max(now(), change))
   end
 end
 
