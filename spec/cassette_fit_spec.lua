@@ -131,8 +131,9 @@ describe("a fitted world", function()
     within(0.1, 0.1 * 4 * 0.8 / math.sqrt(1840), options.latency.median, "median")
     within(10 / 2000, 1e-6, options.hang, "hang")
     within(20 / 1990, 1e-6, options.drop, "drop")
-    assert.same({ { status = 500, probability = options.errors[1].probability, retry_after = 3 },
-      { status = 503, probability = options.errors[2].probability } }, options.errors)
+    assert.same({ 500, 3, 503 }, { options.errors[1].status, options.errors[1].retry_after, options.errors[2].status })
+    assert.is_nil(options.errors[2].retry_after)
+    assert.equal("lognormal", options.errors[2].latency.law)
     within(40 / 1970, 1e-6, options.errors[1].probability, "500")
     within(100 / 1970, 1e-6, options.errors[2].probability, "503")
     assert.same({ law = "constant", seconds = 0.05 }, options.connect.latency)
@@ -194,7 +195,11 @@ describe("a fitted world", function()
     { "by the day", { rpd = 10000, tpm = 40000 }, 200, 0.1, 50 },
     { "in Anthropic's words", { rpm = 50, itpm = 40000, headers = "anthropic" }, 100, 0.2, 500 },
     { "in Azure's words", { rpm = 600, tpm = 60000, headers = "azure" }, 200, 0.02, 100 },
+    { "in Anthropic's words, far from them", { rpm = 50, itpm = 30000, otpm = 8000, headers = "anthropic" }, 20, 0.5,
+      50 },
+    { "in Anthropic's words, of a large quota", { rpm = 2000, itpm = 800000, headers = "anthropic" }, 100, 0.1, 100 },
     { "in the IETF's words", { rpm = 100, headers = "ratelimit" }, 50, 0.5 },
+    { "in the IETF's words, of two dimensions", { rpm = 600, tpm = 9000, headers = "ratelimit" }, 400, 0.05, 30 },
   } do
     it("has the limits that answers told " .. case[1], function()
       local fitted = cassette.fit(made.tape(limited(case[2], case[3], case[4], case[5])))
@@ -210,8 +215,56 @@ describe("a fitted world", function()
     local rows = {}
     for i = 1, 100 do rows[i] = i % 10 == 0 and { status = 429, headers = { ["retry-after"] = "2" } } or {} end
     local fitted = cassette.fit(made.tape(rows))
-    assert.same({ { status = 429, probability = 0.1, retry_after = 2 } }, loaded(fitted).errors)
+    assert.same({ { status = 429, probability = 0.1, retry_after = 2, latency = { law = "constant", seconds = 0.1 } } },
+      loaded(fitted).errors)
     assert.is_truthy(fitted.hosts[1].notes[1]:find "^10 answers 429 without headers")
+  end)
+
+  it("has errors that fail faster than answers come", function()
+    local rows = {}
+    for i = 1, 100 do rows[i] = i % 2 == 0 and { status = 503, seconds = 0 } or { seconds = 1 } end
+    local options = loaded(cassette.fit(made.tape(rows)))
+    assert.same({ 1, 0 }, { options.latency.seconds, options.errors[1].latency.seconds })
+  end)
+
+  it("counts sends that were lost and made again unseen", function()
+    local rows = {}
+    for i = 1, 95 do rows[i] = { sends = i <= 4 and 2 or 1 } end
+    rows[96] = { sends = 2, error = { kind = "receive", phase = "first_byte", sent = "maybe", after = 0.2 } }
+    local host = cassette.fit(made.tape(rows)).hosts[1]
+    assert.same({ 6, 6 / 101 }, { host.dropped, host.drop })
+  end)
+
+  it("leaves out names that were not found and certificates that were not trusted, and says so", function()
+    local host = cassette.fit(made.tape { {}, { error = { kind = "dns", phase = "dns", sent = "no", after = 0 } },
+      { error = { kind = "tls", phase = "tls", sent = "no", after = 0 } } }).hosts[1]
+    assert.same({ 0, 0 }, { host.refuse, host.drop })
+    assert.is_truthy(host.notes[1]:find "^2 requests found no address or failed in TLS")
+  end)
+
+  it("finds the window that explains the 429s, and says when no limit does", function()
+    local fitted = cassette.fit(made.tape(limited({ rpm = 600, window = 1 }, 400, 0.01)))
+    assert.same({ rpm = 600, window = 1, headers = "openai" }, loaded(fitted).rate_limit)
+    assert.is_truthy(fitted:world():find("window = 1 explains the 429s best", 1, true))
+    local rows = limited({ rpm = 6000 }, 40, 1)
+    for i = 1, 20 do rows[i].status = 429 end
+    assert.is_truthy(cassette.fit(made.tape(rows)):world():find("there were 20 x 429, these limits give 0", 1, true))
+  end)
+
+  it("says that a host told several limits", function()
+    local rows = {}
+    for i = 1, 20 do rows[i] = { headers = { ["x-ratelimit-limit-requests"] = i % 2 == 0 and "500" or "5000" } } end
+    assert.is_truthy(cassette.fit(made.tape(rows)):world():find("several limits of requests (500, 5000)", 1, true))
+  end)
+
+  it("has steps that do not count as distance, and a constant that tells its spread", function()
+    local rows = {}
+    for i = 1, 2000 do rows[i] = { seconds = i % 2 == 0 and 0.05 or 0.5 } end
+    local latency = cassette.fit(made.tape(rows)).hosts[1].latency
+    assert.equal("empirical", latency.spec.law)
+    assert.is_true(latency.distance < 0.01)
+    local text = cassette.fit(made.tape { { seconds = 0.1 }, { seconds = 0.1001 } }):report()
+    assert.is_truthy(text:find("constant: 100 ms, the 2 values differ by at most 0.1 ms", 1, true))
   end)
 
   it("cannot be had of nothing", function()

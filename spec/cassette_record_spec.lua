@@ -235,7 +235,16 @@ describe("a cassette's file", function()
       message_of(made.text { { url = "ftp://x/" } }))
     assert.equal("cassette.jsonl:2: timings.queue must be a number of seconds",
       message_of((good:gsub('"queue":0', '"queue":-1'))))
+    assert.equal("cassette.jsonl:2: status must be a whole number from 100 to 599",
+      message_of((good:gsub('"status":200', '"status":700'))))
+    assert.equal("cassette.jsonl:2: chunks: entry 1 must be [seconds, bytes]",
+      message_of(made.text { { chunks = { 1, 2 } } }))
     assert.equal("cassette.jsonl:2: needs a status or an error", message_of((good:gsub('"status":200,', ""))))
+  end)
+
+  it("may have blank lines", function()
+    local tape = assert(reader.parse("c.jsonl", made.text { {}, {} }:gsub("\n", "\n\n") .. "\n  \n"))
+    assert.same({ 2, false }, { #tape.entries, tape.torn })
   end)
 
   it("that is not there is an error, not a failure", function()

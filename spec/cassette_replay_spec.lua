@@ -264,6 +264,93 @@ describe("a perturbed replay", function()
     assert.equal("cassette.jsonl: has no requests to replay", message {})
   end)
 
+  it("loses sends that were lost, so that a failure stays one", function()
+    local lost = { kind = "receive", phase = "first_byte", sent = "maybe", after = 0.2 }
+    up { { url = "https://api.test/a" }, { url = "https://api.test/b", sends = 2 },
+      { url = "https://api.test/c", sends = 2, error = lost } }
+    get "/a" -- a connection that is there: only on such a one libcurl sends again
+    local res = assert(get "/b")
+    assert.same({ 200, 2 }, { res.status, res.sends })
+    local seconds, failed, err = took(get, "/c")
+    assert.same({ nil, "receive", 2 }, { failed, err.kind, err.sends })
+    assert.near(0.2, seconds, 1e-6)
+  end)
+
+  it("opens connections in the recorded order: a service that came up late does again", function()
+    local rows = {}
+    for i = 1, 3 do rows[i] = { error = { kind = "connect", phase = "connect", sent = "no", after = 0.001 } } end
+    rows[4], rows[5] = { connect = 0.01 }, {}
+    local world = up(rows)
+    local seen = {}
+    for i = 1, 5 do
+      local res, err = get()
+      seen[i] = res and res.status or err.kind
+    end
+    assert.same({ "connect", "connect", "connect", 200, 200 }, seen)
+    assert.is_truthy(world:report()[1]:find("2 of 2 requests as recorded, none extrapolated, 3 failed connections", 1,
+      true))
+  end)
+
+  it("has names that are not found and certificates that are not trusted", function()
+    up { { error = { kind = "dns", phase = "dns", sent = "no", after = 0 } },
+      { error = { kind = "tls", phase = "tls", sent = "no", after = 0.1 } }, { connect = 0.01 } }
+    local _, first = get()
+    local _, second = get()
+    assert.same({ "dns", "dns", "tls", "tls" }, { first.kind, first.phase, second.kind, second.phase })
+    assert.equal("no", second.sent)
+    assert.equal(200, get().status)
+  end)
+
+  it("does not take the client's own line for the server's time", function()
+    local rows = {}
+    for i = 1, 6 do
+      rows[i] = { method = "POST", start = 0, error = { kind = "receive", phase = "first_byte", sent = "maybe",
+        after = i * 0.1, queue = (i - 1) * 0.1 } }
+    end
+    local world = up(rows, { load_model = "mm-c" })
+    assert.equal(1, world.upstreams[1].servers)
+    local seconds = took(client.post, client, "https://api.test/")
+    assert.near(0.1, seconds, 1e-6)
+  end)
+
+  it("breaks off within a stream that broke off, after what had come", function()
+    up { { status = 200, body = "abcd", seconds = 0.1, chunks = { { 0, 2 }, { 0.1, 2 } }, download = 0.1,
+      error = { kind = "receive", phase = "download", sent = "yes", after = 0.3 } } }
+    local res = assert(get("/", { stream = true }))
+    local parts, chunk, err = {}, res:read()
+    while chunk do
+      parts[#parts + 1] = chunk
+      chunk, err = res:read()
+    end
+    assert.same({ "abcd", "receive", "download", "yes" }, { table.concat(parts), err.kind, err.phase, err.sent })
+  end)
+
+  it("says that a body was too long to be kept", function()
+    local text = made.text { { body = "" } }
+    text = text:gsub('"body":""', '"body_left_out":true'):gsub('"response_bytes":0', '"response_bytes":17000000')
+    local world = cassette.world(assert(require("neap.cassette.reader").parse("cassette.jsonl", text)))
+    network.up(world, 1)
+    assert.equal("", get().body)
+    assert.is_truthy(world:report()[1]:find("1 bodies empty that were too long to be kept", 1, true))
+  end)
+
+  it("tells urls apart that differ in what was taken for a secret only", function()
+    local dir = tmp.dir()
+    network.up(worlds.new { { host = "api.test", handler = function(request)
+      return 200, "item " .. request.query.key
+    end } }, 1)
+    local recording = assert(cassette.record(dir .. "/c.jsonl"))
+    local recorder = neap.http.client {}
+    for i = 1, 3 do assert(recorder:get("https://api.test/lookup?key=" .. i)) end
+    recorder:close()
+    assert(recording:stop())
+    network.down()
+    network.up(cassette.world(dir .. "/c.jsonl"), 1)
+    for i = 3, 1, -1 do assert.equal("item " .. i, get("/lookup?key=" .. i).body) end
+    assert.equal("item 1", get("/lookup?key=none-of-them").body)
+    tmp.remove(dir)
+  end)
+
   it("has hosts that only ever refused refuse again", function()
     local world = up { {}, { url = "https://dead.test/", error = { kind = "connect", phase = "connect", sent = "no",
       after = 0.1 } } }

@@ -13,7 +13,7 @@ local PHASES = { "queue", "dns", "connect", "tls", "send", "first_byte", "downlo
 ---@return string
 function M.line(n, row)
   local full = { n = n, start = row.start or n - 1, method = row.method or "GET", url = row.url or "https://api.test/",
-    body_hash = row.body_hash, error = row.error }
+    body_hash = row.body_hash, error = row.error, sends = row.sends, url_mark = row.url_mark }
   if not row.error or row.status then
     full.status, full.headers, full.body = row.status or 200, row.headers or {}, row.body or "{}"
     full.response_bytes, full.chunks, full.timings = #full.body, row.chunks, {}

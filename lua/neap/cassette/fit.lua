@@ -3,6 +3,7 @@
 local core = require "neap.core"
 local laws = require "neap.cassette.laws"
 local quotas = require "neap.cassette.quota"
+local rates = require "neap.rate_headers"
 local world_text = require "neap.cassette.world_text"
 
 local M = {}
@@ -14,10 +15,12 @@ local MAX_ENDPOINTS = 20 -- of a host that are fitted; the others are counted
 ---@field requests integer sends that the host is judged by
 ---@field answers integer of them, below 400
 ---@field latency neap.cassette.Fit? nil: nothing was answered
----@field errors {status: integer, count: integer, probability: number, retry_after: number?}[]
+---@field errors {status: integer, count: integer, probability: number, retry_after: number?,
+---  latency: neap.cassette.Fit}[]
 ---@field limited integer answers 429
 ---@field rate_limit neap.world.RateLimit?
 ---@field drop number probability
+---@field dropped integer sends that were lost, those included that libcurl made again unseen
 ---@field hang number probability
 ---@field connect neap.cassette.Fit? of new connections
 ---@field refuse number probability
@@ -34,7 +37,7 @@ local MAX_ENDPOINTS = 20 -- of a host that are fitted; the others are counted
 local Fitted = {}
 Fitted.__index = Fitted
 
-local CONNECTING = { dns = true, connect = true, tls = true }
+local CONNECTING = { dns = true, connect = true, tls = true } -- kinds and phases
 local LOST = { receive = true, send = true, protocol = true }
 local DEFAULT_PORTS = { http = "80", https = "443" }
 
@@ -48,14 +51,16 @@ function M.host(origin)
 end
 
 --- What became of a request, as a law has it: "answer", "error", "limit", "drop",
---- "hang", "refuse", "connect_hang"; "left" says nothing about the server.
+--- "hang", "refuse", "connect_hang"; "unreachable" (no name, no trust) and "left" say
+--- nothing about the server.
 ---@param entry neap.cassette.Entry
 ---@return string
 function M.outcome(entry)
   local err, status = entry.error, entry.status
   if err then
     if LOST[err.kind] then return "drop" end
-    if CONNECTING[err.kind] then return "refuse" end
+    if err.kind == "connect" then return "refuse" end
+    if CONNECTING[err.kind] then return "unreachable" end
     if err.kind == "timeout" then return CONNECTING[err.phase] and "connect_hang" or "hang" end
     return "left"
   end
@@ -84,7 +89,7 @@ local function group(entries, name_of)
   return names, by_name
 end
 
-local OUTCOMES = { "answer", "error", "limit", "drop", "hang", "refuse", "connect_hang", "left" }
+local OUTCOMES = { "answer", "error", "limit", "drop", "hang", "refuse", "connect_hang", "unreachable", "left" }
 
 local function sort_out(entries)
   local sorted, connects = {}, {}
@@ -110,26 +115,38 @@ local function share(count, of)
   return of > 0 and count / of or 0
 end
 
---- Error statuses with their shares of what could fail so.
-local function errors_of(list, others, of, with_limits)
-  local counts, waits, statuses = {}, {}, {}
-  local function add(entry)
-    local status, wait = entry.status, tonumber(entry.headers["retry-after"])
-    if not counts[status] then statuses[#statuses + 1] = status end
-    counts[status] = (counts[status] or 0) + 1
-    if wait then waits[status] = math.max(waits[status] or 0, wait) end
+--- The wait that most of the answers asked for; nil: most asked for none.
+local function usual_wait(entries, unix)
+  local counts, best, most = {}, nil, 0
+  for _, entry in ipairs(entries) do
+    local wait = rates.explicit_retry_after(entry.headers, unix + entry.arrived + entry.seconds) or false
+    local count = (counts[wait] or 0) + 1
+    counts[wait] = count
+    if count > most or count == most and wait and (not best or wait > best) then best, most = wait, count end
   end
-  for _, entry in ipairs(list) do add(entry) end
-  if with_limits then
-    for _, entry in ipairs(others) do add(entry) end
-  end
+  return best or nil
+end
+
+--- Error statuses with their shares of what could fail so, and how long they took.
+local function errors_of(list, of, unix, random)
+  local statuses, by_status = group(list, function(entry) return entry.status end)
   table.sort(statuses)
   local rules = {}
   for i, status in ipairs(statuses) do
-    rules[i] = { status = status, count = counts[status], probability = share(counts[status], of),
-      retry_after = waits[status] }
+    local entries = by_status[status]
+    rules[i] = { status = status, count = #entries, probability = share(#entries, of),
+      retry_after = usual_wait(entries, unix), latency = fit_of(seconds_of(entries), random) }
   end
   return rules
+end
+
+--- Sends of these requests that were lost and made again unseen.
+local function resends(sorted)
+  local count = 0
+  for _, name in ipairs { "answer", "error", "limit", "drop", "hang" } do
+    for _, entry in ipairs(sorted[name]) do count = count + entry.sends - 1 end
+  end
+  return count
 end
 
 local function endpoints_of(entries, random)
@@ -157,6 +174,7 @@ local function notes_of(host, sorted, assumed)
   end
   note(#sorted.hang, "%d request%s ran into the client's time limit: here they hang, for nobody knows when they would "
     .. "have been answered")
+  note(#sorted.unreachable, "%d request%s found no address or failed in TLS: they do not count, for no law says that")
   note(#sorted.left, "%d request%s that the client gave up itself do not count")
   if #host.endpoints > 1 then
     notes[#notes + 1] = "a world has one latency a host: the mixture of its endpoints"
@@ -167,17 +185,26 @@ end
 local function fit_host(name, entries, unix, random)
   local sorted, connects = sort_out(entries)
   local limit, assumed = quotas.of(entries, unix)
-  local reached = #entries - #sorted.left - #sorted.refuse - #sorted.connect_hang
+  local lost = resends(sorted)
+  local reached = #entries + lost - #sorted.left - #sorted.refuse - #sorted.connect_hang - #sorted.unreachable
   -- The law asks in this order: limit, hang, drop, error. Each is a share of the rest.
   local rest = limit and reached - #sorted.limit or reached
   local not_hung = rest - #sorted.hang
-  local not_lost = not_hung - #sorted.drop
+  local dropped = #sorted.drop + lost
+  local not_lost = not_hung - dropped
+  local errors = sorted.error
+  if not limit then
+    errors = {}
+    for _, outcome in ipairs { "error", "limit" } do
+      for _, entry in ipairs(sorted[outcome]) do errors[#errors + 1] = entry end
+    end
+  end
   local tried = #connects + #sorted.refuse + #sorted.connect_hang
   local host = {
     host = name, requests = #entries, answers = #sorted.answer, limited = #sorted.limit, left = #sorted.left,
     rate_limit = limit, latency = fit_of(seconds_of(sorted.answer), random),
-    hang = share(#sorted.hang, rest), drop = share(#sorted.drop, not_hung),
-    errors = errors_of(sorted.error, sorted.limit, not_lost, not limit),
+    hang = share(#sorted.hang, rest), drop = share(dropped, not_hung), dropped = dropped,
+    errors = errors_of(errors, not_lost, unix, random),
     connect = fit_of(connects, random), refuse = share(#sorted.refuse, tried),
     connect_hang = share(#sorted.connect_hang, tried),
   }

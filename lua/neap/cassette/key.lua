@@ -39,19 +39,34 @@ end
 
 local DEFAULT_PORTS = { ["http"] = "80", ["https"] = "443" }
 
+--- A url in one spelling, without user information and fragment.
+local function whole(url)
+  url = url:gsub("#.*$", "")
+  local origin = core.url_origin(url)
+  if not origin then return url end
+  local scheme, host, port = origin:match "^(%a+)://(.*):(%d+)$"
+  if DEFAULT_PORTS[scheme] == port then origin = scheme .. "://" .. host end
+  local rest = url:match "^%a[%w+.-]*://[^/?#]*(.*)$"
+  return origin .. (rest:sub(1, 1) == "/" and "" or "/") .. rest
+end
+
 --- A url as a cassette has it: scheme and host in small letters, no port that goes
 --- without saying, never an empty path; no secrets.
 ---@param url string
 ---@return string
 function M.url(url)
-  local origin = core.url_origin(url)
-  if origin then
-    local scheme, host, port = origin:match "^(%a+)://(.*):(%d+)$"
-    if DEFAULT_PORTS[scheme] == port then origin = scheme .. "://" .. host end
-    local rest = url:match "^%a[%w+.-]*://[^/?#]*(.*)$"
-    url = origin .. (rest:sub(1, 1) == "/" and "" or "/") .. rest
-  end
-  return redact.url(url)
+  return redact.url(whole(url))
+end
+
+--- Tells apart urls that are one in a cassette, for what differs was taken for a
+--- secret: the first 32 bits of the SHA-256 of the whole url. They fit one in four
+--- billion secrets, so a long one cannot be found by them. Nil: nothing was removed.
+---@param url string
+---@param recorded string the url as the cassette has it
+---@return string? mark 8 hexadecimal digits
+function M.mark(url, recorded)
+  local text = whole(url)
+  if text ~= recorded then return sha256.hex(text):sub(1, 8) end
 end
 
 ---@param method string

@@ -23,7 +23,8 @@ local CONSTANT_SPREAD, CONSTANT_SECONDS = 0.01, 2e-4
 ---@class neap.cassette.Fit a law and how well it fits
 ---@field spec neap.world.Latency
 ---@field count integer values
----@field distance number Kolmogorov-Smirnov's D
+---@field distance number? Kolmogorov-Smirnov's D; nil: a constant
+---@field spread number? seconds between the least and the most, of a constant
 ---@field p number? of the bootstrap; nil: none was needed
 ---@field recorded {p50: number, p90: number, p99: number} seconds
 ---@field fitted {p50: number, p90: number, p99: number} seconds
@@ -112,12 +113,16 @@ local ORDER = { "exponential", "lognormal", "pareto", "uniform" } -- the first o
 --- Kolmogorov and Smirnov's distance: the most by which the shares differ.
 ---@param sorted number[]
 ---@param cdf fun(x: number): number
+---@param below? fun(x: number): number the share below x, of a law that has steps; default: `cdf`
 ---@return number
-function M.distance(sorted, cdf)
-  local n, most = #sorted, 0
+function M.distance(sorted, cdf, below)
+  local n, most, first = #sorted, 0, 1
   for i = 1, n do
-    local expected = cdf(sorted[i])
-    most = max(most, abs(i / n - expected), abs((i - 1) / n - expected))
+    local value = sorted[i]
+    if value ~= sorted[i + 1] then -- the last one of equals
+      most = max(most, abs(i / n - cdf(value)), abs((first - 1) / n - (below or cdf)(value)))
+      first = i + 1
+    end
   end
   return most
 end
@@ -176,16 +181,18 @@ local function empirical(sorted)
   local samples, n = {}, #sorted
   local count = min(n, SAMPLES)
   for i = 1, count do samples[i] = count == n and sorted[i] or M.quantile(sorted, (i - 0.5) / count) end
-  local function cdf(x)
+  --- The share of samples up to x, or of those below it.
+  local function share(x, below)
     local low, high = 0, count
     while low < high do
       local middle = floor((low + high + 1) / 2)
-      if samples[middle] <= x then low = middle else high = middle - 1 end
+      if samples[middle] < x or not below and samples[middle] == x then low = middle else high = middle - 1 end
     end
     return low / count
   end
+  local function below(x) return share(x, true) end
   return { spec = { law = "empirical", samples = samples }, count = n,
-    distance = count == n and 0 or M.distance(sorted, cdf),
+    distance = count == n and 0 or M.distance(sorted, share, below),
     fitted = quantiles(function(p) return samples[min(count, floor(p * count) + 1)] end) }
 end
 
@@ -193,8 +200,7 @@ local function constant(sorted)
   local middle = M.quantile(sorted, 0.5)
   local spread = sorted[#sorted] - sorted[1]
   if spread > max(CONSTANT_SECONDS, CONSTANT_SPREAD * middle) then return nil end
-  return { spec = { law = "constant", seconds = middle }, count = #sorted,
-    distance = spread == 0 and 0 or M.distance(sorted, function(x) return x >= middle and 1 or 0 end),
+  return { spec = { law = "constant", seconds = middle }, count = #sorted, spread = spread,
     fitted = quantiles(function() return middle end) }
 end
 

@@ -18,12 +18,17 @@ local M = {}
 ---@field key string method, url and body hash
 ---@field status integer? nil: no answer
 ---@field headers table<string, string|string[]>
+---@field mark string? of the url, where secrets were removed from it
+---@field sends integer times it went onto the wire; all but the last one were lost
+---@field lost number seconds that a send took that was lost
 ---@field body string? nil: not kept
+---@field body_left_out boolean? it was too long to be kept
 ---@field chunks {[1]: number, [2]: integer}[]? of a stream: seconds since the head, bytes
 ---@field timings table<string, number>? seconds by phase; nil: no answer
----@field error {kind: string, phase: string?, timeout: string?, sent: string?, after: number}?
----@field arrived number seconds since the recording began, when the server had all of it (without an answer: `start`)
----@field seconds number that the server took until the end of its answer; without one: that the client waited
+---@field error {kind: string, phase: string?, timeout: string?, sent: string?, after: number, queue: number?}?
+---@field arrived number seconds since the recording began, when the server had all of it (without an answer: when
+---  it left the client's own line)
+---@field seconds number that the server took until the end of its answer; without one: that the client waited for it
 ---@field head number? seconds until the head of the answer
 
 ---@class neap.cassette.Tape
@@ -41,6 +46,17 @@ local function is_amount(value)
   return type(value) == "number" and value >= 0 and value < math.huge
 end
 
+local function chunks_problem(chunks)
+  if chunks == nil then return nil end
+  if type(chunks) ~= "table" then return "chunks must be a list" end
+  for i = 1, #chunks do
+    local chunk = chunks[i]
+    if type(chunk) ~= "table" or not is_amount(chunk[1]) or not is_amount(chunk[2]) then
+      return ("chunks: entry %d must be [seconds, bytes]"):format(i)
+    end
+  end
+end
+
 --- What is wrong with a line's fields, or nil.
 local function problem(row)
   if not is_amount(row.n) or not is_amount(row.start) then return "needs n and start, numbers" end
@@ -48,10 +64,14 @@ local function problem(row)
   if not row.url:find "^https?://" or not key.origin(row.url) then
     return ("'%s' is no http address"):format(row.url)
   end
-  if row.body_hash ~= nil and type(row.body_hash) ~= "string" then return "body_hash must be a text" end
+  for _, name in ipairs { "body_hash", "body", "body_base64", "url_mark" } do
+    if row[name] ~= nil and type(row[name]) ~= "string" then return name .. " must be a text" end
+  end
   if row.status == nil and type(row.error) ~= "table" then return "needs a status or an error" end
   if row.status ~= nil then
-    if not is_amount(row.status) then return "status must be a number" end
+    if not is_amount(row.status) or row.status % 1 ~= 0 or row.status < 100 or row.status > 599 then
+      return "status must be a whole number from 100 to 599"
+    end
     if type(row.headers) ~= "table" or type(row.timings) ~= "table" then
       return "an answer needs headers and timings"
     end
@@ -62,6 +82,8 @@ local function problem(row)
   if row.error ~= nil and (type(row.error.kind) ~= "string" or not is_amount(row.error.after)) then
     return "an error needs kind and after, the seconds until it"
   end
+  if row.sends ~= nil and not is_amount(row.sends) then return "sends must be a number" end
+  return chunks_problem(row.chunks)
 end
 
 local function body_of(row)
@@ -77,13 +99,24 @@ local function entry_of(row)
     n = row.n, start = row.start, method = row.method, url = row.url, origin = key.origin(row.url),
     endpoint = key.endpoint(row.method, row.url), key = key.of(row.method, row.url, row.body_hash),
     status = row.status, headers = row.headers or {}, body = body_of(row), chunks = row.chunks,
-    timings = timings, error = err, arrived = row.start, seconds = err and err.after or 0,
+    timings = timings, error = err, arrived = row.start, mark = row.url_mark, sends = math.max(1, row.sends or 1),
+    body_left_out = row.body_left_out,
   }
+  local lost = 0
+  if err then
+    local queue = is_amount(err.queue) and math.min(err.queue, err.after) or 0
+    entry.arrived = row.start + queue
+    -- All its sends together: an even share each.
+    entry.seconds = (err.after - queue) / entry.sends
+    lost = entry.seconds
+  end
   if timings then
     entry.arrived = row.start + timings.queue + timings.dns + timings.connect + timings.tls + timings.send
     entry.head = timings.first_byte
     entry.seconds = timings.first_byte + timings.download
+    lost = (timings.total - (entry.arrived - row.start) - entry.seconds) / math.max(1, entry.sends - 1)
   end
+  entry.lost = math.max(0, lost)
   return entry
 end
 
@@ -100,31 +133,33 @@ local function check_header(path, row)
     bodies = row.bodies == "none" and "none" or "all", entries = {}, torn = false }
 end
 
---- Takes a text's lines apart; what comes after the last line end is torn.
+--- Reads a line of a request; what is wrong with it, and whether it is no JSON.
+local function read_line(tape, text)
+  if not text:find "%S" then return nil end
+  local row, err = json.decode(text)
+  if type(row) ~= "table" then return err and err.message or "is no JSON object", true end
+  local message = problem(row)
+  if message then return message end
+  tape.entries[#tape.entries + 1] = entry_of(row)
+end
+
+--- Takes a text's lines apart; what comes after the last line end may be torn.
 local function read_lines(path, text)
-  local tape, message
-  local number, at = 0, 1
-  while at <= #text do
-    local stop = text:find("\n", at, true)
+  if text == "" then return nil end
+  local stop = text:find("\n", 1, true) or #text + 1
+  local tape, message = check_header(path, (json.decode(text:sub(1, stop - 1))))
+  if not tape then return nil, message end
+  local number = 1
+  while stop < #text do
+    local at = stop + 1
     number = number + 1
-    local row, err = json.decode(text:sub(at, (stop or #text + 1) - 1))
-    if row == nil or type(row) ~= "table" then
-      if not stop and tape then
-        tape.torn = true
-        break
-      end
-      if number == 1 then return nil, path .. ":1: is no cassette of neap run --record" end
-      return nil, ("%s:%d: %s"):format(path, number, err and err.message or "is no JSON object")
+    stop = text:find("\n", at, true) or #text + 1
+    local wrong, broken = read_line(tape, text:sub(at, stop - 1))
+    if broken and stop > #text then
+      tape.torn = true
+    elseif wrong then
+      return nil, ("%s:%d: %s"):format(path, number, wrong)
     end
-    if not tape then
-      tape, message = check_header(path, row)
-      if not tape then return nil, message end
-    else
-      message = problem(row)
-      if message then return nil, ("%s:%d: %s"):format(path, number, message) end
-      tape.entries[#tape.entries + 1] = entry_of(row)
-    end
-    at = (stop or #text) + 1
   end
   return tape
 end

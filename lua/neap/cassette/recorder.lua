@@ -125,7 +125,7 @@ end
 local function put_error(row, entry, err)
   if errors.is(err) then
     row.error = { kind = err.kind, phase = err.phase, timeout = err.timeout, sent = err.sent,
-      retryable = err.retryable }
+      retryable = err.retryable, queue = err.queue and round(err.queue) }
     row.sends = row.sends or err.sends
   else
     row.error = { kind = "internal" }
@@ -141,8 +141,9 @@ local function note(self, entry, res, err)
   local kind = content_type(entry.list)
   if entry.parts and entry.parts[1] then entry.sent = table.concat(entry.parts) end
   entry.secrets = secrets_of(self, entry.url, entry.list, entry.names)
-  local row = { n = entry.n, start = round(entry.at - self.began), method = entry.method,
-    url = redact.scrub(key.url(entry.url), entry.secrets) }
+  local url = redact.scrub(key.url(entry.url), entry.secrets)
+  local row = { n = entry.n, start = round(entry.at - self.began), method = entry.method, url = url,
+    url_mark = key.mark(entry.url, url) }
   if entry.sent then
     row.body_hash = key.body_hash(entry.sent, kind, entry.sent_bytes)
     row.request_bytes = entry.sent_bytes or #entry.sent

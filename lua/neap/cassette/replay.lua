@@ -66,7 +66,10 @@ local function limit_of(tape, host, entries, opts)
   local factor = opts.scale and opts.scale.quota
   local limit = quotas.of(entries, tape.unix)
   if limit then return scaled(limit, factor or 1), true end
-  if opts.quota == "recorded" and not factor then return nil end
+  if opts.quota == "recorded" then
+    if not factor then return nil end
+    error(("%s: %s: --quota recorded has no quota to scale; say it: --quota rpm=600"):format(tape.path, host), 0)
+  end
   if type(opts.quota) == "table" then return scaled(opts.quota, factor or 1) end
   if factor then
     error(("%s: %s has no rate-limit headers, so there is no quota to scale; say it: --quota rpm=600"):format(tape.path,
@@ -171,7 +174,8 @@ local NAMES = { { "past", "past the recording" }, { "unknown", "of endpoints tha
   { "unfinished", "that the client had given up before an answer" } }
 
 local function totals(world)
-  local sums = { recorded = 0, past = 0, unknown = 0, unfinished = 0, limited = 0, injected = 0 }
+  local sums = { recorded = 0, past = 0, unknown = 0, unfinished = 0, limited = 0, injected = 0, failed_connects = 0,
+    empty = 0 }
   for _, upstream in ipairs(world.upstreams) do
     for name in pairs(sums) do sums[name] = sums[name] + upstream.counts[name] end
   end
@@ -194,6 +198,8 @@ local function requests_line(world)
   end
   if sums.limited > 0 then parts[#parts + 1] = count(sums.limited) .. " x 429 by quota" end
   if sums.injected > 0 then parts[#parts + 1] = count(sums.injected) .. " injected failures" end
+  if sums.failed_connects > 0 then parts[#parts + 1] = count(sums.failed_connects) .. " failed connections" end
+  if sums.empty > 0 then parts[#parts + 1] = count(sums.empty) .. " bodies empty that were too long to be kept" end
   return table.concat(parts, ", ")
 end
 

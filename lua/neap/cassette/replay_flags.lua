@@ -26,6 +26,7 @@ M.options = {
 local function read_scale(texts)
   local scale
   for _, text in ipairs(texts) do
+    if not text:find "%S" then return nil, "--scale: write quota=X or latency=X" end
     for part in text:gmatch "[^,]+" do
       local name, value = part:match "^%s*([%w_-]+)%s*=%s*(.-)%s*$"
       if not name or not FACTORS[name] then
@@ -51,6 +52,7 @@ local function read_inject(texts, into)
     if kind == "drop" or kind == "hang" then
       local value, message = syntax.probability(p)
       if not value then return "--inject: " .. message end
+      if into[kind] then return ("--inject: %s is there twice"):format(kind) end
       into[kind] = value
     elseif kind then
       return ("--inject: '%s' is not understood; write STATUS:P, drop:P or hang:P"):format(text)

@@ -9,6 +9,7 @@ local laws = require "neap.world.law"
 local rates = require "neap.rate_headers"
 local readers = require "neap.world.answers"
 local redact = require "neap.cassette.redact"
+local sorted = require "neap.sorted"
 local statistics = require "neap.world.stats"
 local streams = require "neap.world.streams"
 
@@ -32,7 +33,8 @@ local NOT_KEPT = { ["content-length"] = true, ["content-encoding"] = true, ["tra
 ---@field rate_limit neap.world.RateLimit?
 ---@field package spec neap.world.LawSpec
 ---@field package takes_tokens boolean
----@field package by_key table<string, neap.cassette.Entry[]>
+---@field package by_key table<string, neap.cassette.Entry[]> by what was recorded, and by that and the url's mark
+---@field package opened neap.cassette.Opening[] new connections, in order of time
 ---@field package pools table<string, neap.cassette.Entry[]> by endpoint
 ---@field package pool neap.cassette.Entry[]
 local Upstream = {}
@@ -45,6 +47,13 @@ Upstream.__index = Upstream
 ---@field unfinished integer drawn: when it would have been answered was not recorded
 ---@field limited integer
 ---@field injected integer
+---@field failed_connects integer connections that failed as recorded
+---@field empty integer answers whose bodies were too long to be kept
+
+---@class neap.cassette.Opening what became of a new connection
+---@field at number seconds since the recording began
+---@field entry neap.cassette.Entry
+---@field how "stands"|"refused"|"hang"|"dns"|"tls"
 
 --- Most requests at a time; ends come before starts.
 local function most_at_once(entries)
@@ -70,32 +79,51 @@ local function push(lists, name, entry)
   table.insert(lists[name], entry)
 end
 
+local FAILED = { refuse = "refused", connect_hang = "hang" }
+
+--- How a request's connection came about; nil: it had one that was there.
+local function opening(entry, outcome)
+  if outcome == "unreachable" then return entry.error.kind end
+  return FAILED[outcome] or fit.connect_seconds(entry) and "stands"
+end
+
+--- A send that was lost, and made again by libcurl unseen.
+local function lost_send(entry)
+  return { error = { kind = "receive", phase = "first_byte", sent = "maybe", after = entry.lost }, seconds = entry.lost,
+    endpoint = entry.endpoint }
+end
+
+local function note_entry(self, entry)
+  local lists = { entry.key, entry.mark and entry.key .. " " .. entry.mark }
+  for _, name in ipairs(lists) do
+    for _ = 2, entry.sends do push(self.by_key, name, lost_send(entry)) end
+    push(self.by_key, name, entry)
+  end
+end
+
 --- Puts each entry where it will be found again.
 local function sort_in(self, entries)
-  local tried, refused, hung = 0, 0, 0
   for _, entry in ipairs(entries) do
     local outcome = fit.outcome(entry)
-    local seconds = fit.connect_seconds(entry)
-    if seconds then
-      self.connects[#self.connects + 1] = entry
-      tried = tried + 1
-    end
-    if outcome == "refuse" then
-      refused, tried = refused + 1, tried + 1
-    elseif outcome == "connect_hang" then
-      hung, tried = hung + 1, tried + 1
+    local how = opening(entry, outcome)
+    if how then self.opened[#self.opened + 1] = { at = entry.arrived, entry = entry, how = how } end
+    if outcome == "refuse" or outcome == "connect_hang" or outcome == "unreachable" then
+      self.failures = self.failures + 1 -- its request never came
     elseif outcome == "limit" and self.rate_limit then
       self.limit_body = self.limit_body or entry -- the law limits; this is what it says
     elseif not (outcome == "left" and entry.error.sent == "no") then
       self.served[#self.served + 1] = entry
-      push(self.by_key, entry.key, entry)
+      note_entry(self, entry)
       if outcome ~= "left" then
         push(self.pools, entry.endpoint, entry)
         self.pool[#self.pool + 1] = entry
       end
     end
   end
-  self.refuse, self.connect_hang = refused / max(1, tried), hung / max(1, tried)
+  table.sort(self.opened, function(a, b)
+    if a.at ~= b.at then return a.at < b.at end
+    return a.entry.n < b.entry.n
+  end)
 end
 
 ---@param origin string
@@ -105,7 +133,7 @@ end
 ---@return neap.cassette.Upstream
 function M.new(origin, entries, setting)
   local self = setmetatable({ host = fit.host(origin), name = fit.host(origin), origin = origin, by_key = {},
-    pools = {}, pool = {}, connects = {}, served = {}, unix = setting.unix, latency = setting.latency,
+    pools = {}, pool = {}, opened = {}, served = {}, failures = 0, unix = setting.unix, latency = setting.latency,
     rate_limit = setting.rate_limit }, Upstream)
   sort_in(self, entries)
   local limit = setting.rate_limit
@@ -122,7 +150,7 @@ end
 --- left.
 ---@return boolean
 function Upstream:is_silent()
-  return #self.pool == 0 and self.refuse == 0 and self.connect_hang == 0
+  return #self.pool == 0 and self.failures == 0
 end
 
 --- Begins, or begins anew.
@@ -144,9 +172,9 @@ function Upstream:start(now, seed)
     return fate
   end
   self.streams, self.law, self.stats, self.visits = source, law, statistics.new(now, false), {}
-  self.draw, self.draw_connect = source:stream "id", source:stream "connect"
-  self.draw_refuse, self.draw_connect_hang = source:stream "refuse", source:stream "connect_hang"
-  self.counts = { recorded = 0, past = 0, unknown = 0, unfinished = 0, limited = 0, injected = 0 }
+  self.draw, self.draw_connect, self.connections = source:stream "id", source:stream "connect", 0
+  self.counts = { recorded = 0, past = 0, unknown = 0, unfinished = 0, limited = 0, injected = 0, failed_connects = 0,
+    empty = 0 }
 end
 
 -- -- What is to come ----------------------------------------------------------
@@ -155,21 +183,23 @@ local function one_of(list, u)
   return list[floor(u * #list) + 1]
 end
 
---- A request's url as the cassette would have it.
+--- A request's url as the cassette would have it, and its mark.
 local function url_of(self, request)
   local address, flat = self.origin .. request.target, {}
-  for name, value in pairs(request.headers) do
+  for name, value in sorted.pairs(request.headers) do
     flat[#flat + 1] = name
     flat[#flat + 1] = value
   end
-  return redact.scrub(key.url(address), redact.values(address, flat))
+  local url = redact.scrub(key.url(address), redact.values(address, flat))
+  return url, key.mark(address, url)
 end
 
 --- An injected failure takes as long as an answer of the endpoint.
 ---@package
 function Upstream:inject(fate)
   self.counts.injected = self.counts.injected + 1
-  local pool = self.pools[key.endpoint(self.request.method, url_of(self, self.request))] or self.pool
+  local url = url_of(self, self.request)
+  local pool = self.pools[key.endpoint(self.request.method, url)] or self.pool
   local entry = one_of(pool, self.draw())
   fate.latency = entry and entry.seconds * self.latency or 0
 end
@@ -177,8 +207,10 @@ end
 --- The recorded entry that a request gets, and how it was found; no entry where the host
 --- never answered.
 local function find(self, request)
-  local headers, url = request.headers, url_of(self, request)
-  local name = key.of(request.method, url, key.body_hash(request.body, headers["content-type"]))
+  local url, mark = url_of(self, request)
+  local name = key.of(request.method, url, key.body_hash(request.body, request.headers["content-type"]))
+  -- With another secret than the recorded ones it is the n-th of those that look alike.
+  if mark and self.by_key[name .. " " .. mark] then name = name .. " " .. mark end
   local visit = (self.visits[name] or 0) + 1
   self.visits[name] = visit
   local entries, u = self.by_key[name], self.draw()
@@ -208,30 +240,42 @@ function Upstream:play(fate)
     outcome = entry and "answer" or "hang"
   end
   self.counts[how] = self.counts[how] + 1
+  local scale = self.latency
   if outcome == "hang" or outcome == "drop" then
     fate.kind = outcome
     fate.endless = outcome == "hang" or nil
-    fate.latency = entry and entry.seconds * self.latency or 0
+    fate.latency = entry and entry.seconds * scale or 0
+    -- A connection that broke within the answer: what had come by then comes.
+    if outcome == "drop" and entry.error.phase == "download" then
+      fate.entry, fate.broken, fate.first_byte = entry, true, (entry.head or 0) * scale
+    end
     return
   end
-  local scale = self.latency
+  if entry.body_left_out then self.counts.empty = self.counts.empty + 1 end
   fate.entry, fate.status, fate.latency = entry, entry.status, entry.seconds * scale
   if entry.chunks or entry.seconds - entry.head >= MIN_DOWNLOAD then fate.first_byte = entry.head * scale end
 end
 
 -- -- The contract of worlds ---------------------------------------------------
 
---- What a new connection costs: one of those that were recorded.
+--- What becomes of a new connection: the n-th one is as the n-th that was recorded;
+--- past those, one of them.
 ---@param now number seconds
 ---@return neap.world.Plan
 function Upstream:connect(now)
   local _ = now
-  local u, refused, hangs = self.draw_connect(), self.draw_refuse(), self.draw_connect_hang()
-  local entry = one_of(self.connects, u)
-  local timings, scale = entry and entry.timings, self.latency
-  return { seconds = entry and (timings.dns + timings.connect + timings.tls) * scale or 0,
-    dns = entry and timings.dns * scale, tls = entry and timings.tls * scale, refused = refused < self.refuse,
-    hang = hangs < self.connect_hang }
+  local u = self.draw_connect()
+  self.connections = self.connections + 1
+  local made = self.opened[self.connections] or one_of(self.opened, u)
+  if not made then return { seconds = 0 } end
+  local timings, scale, how = made.entry.timings, self.latency, made.how
+  if how == "stands" then
+    return { seconds = (timings.dns + timings.connect + timings.tls) * scale, dns = timings.dns * scale,
+      tls = timings.tls * scale }
+  end
+  self.counts.failed_connects = self.counts.failed_connects + 1
+  return { seconds = made.entry.seconds * scale, refused = how == "refused", hang = how == "hang",
+    fails = (how == "dns" or how == "tls") and how or nil }
 end
 
 ---@param now number seconds
@@ -249,6 +293,12 @@ function Upstream:arrive(now, request)
   self.streams:seek(nil)
   self.request = nil
   fate.arrived = now
+  -- In a line nobody knows yet when it will be: there it just breaks.
+  if fate.broken and fate.state == "serving" then
+    fate.whole, fate.silent = fate.ends, math.huge
+  elseif fate.broken then
+    fate.first_byte = nil
+  end
   fate.index = self.stats:arrive(nil, "/", nil, now)
   self.stats:note_peak(self.stats.open)
   if not fate.state then self.stats:finish(fate.index, fate.status or fate.kind, 0) end
@@ -298,7 +348,7 @@ function Upstream:answer(now, fate)
   local entry = fate.entry
   local answer
   if entry then
-    answer = { status = entry.status, headers = headers_of(self, entry) }
+    answer = { status = entry.status or 200, headers = headers_of(self, entry) }
     if entry.chunks then answer.chunks = chunks_of(self, entry) else answer.body = entry.body or "" end
   else
     answer = refusal(self, fate)

@@ -37,9 +37,11 @@ local function samples_text(samples, indent)
 end
 
 --- A law as Lua.
-local function law_text(spec)
+---@param indent? string of the samples
+local function law_text(spec, indent)
   if spec.law == "empirical" then
-    return ('{ law = "empirical", samples = {\n%s\n  } }'):format(samples_text(spec.samples, "    "))
+    indent = indent or "    "
+    return ('{ law = "empirical", samples = {\n%s\n%s} }'):format(samples_text(spec.samples, indent), indent:sub(3))
   end
   local parts = { ('law = "%s"'):format(spec.law) }
   for _, name in ipairs(PARAMETERS[spec.law]) do parts[#parts + 1] = name .. " = " .. number(spec[name]) end
@@ -56,6 +58,10 @@ local function goodness(fit)
   local quantiles = {}
   for i, name in ipairs { "p50", "p90", "p99" } do
     quantiles[i] = ("%s %s (%s)"):format(name, milliseconds(fit.fitted[name]), milliseconds(fit.recorded[name]))
+  end
+  if fit.spread then
+    return ("constant: %s ms, the %s values differ by at most %s ms"):format(milliseconds(fit.spec.seconds),
+      M.count(fit.count), milliseconds(fit.spread))
   end
   local text = ("%s: KS distance %.3f%s; ms fitted (recorded): %s"):format(fit.spec.law, fit.distance,
     fit.p and (", p %.2f"):format(fit.p) or "", table.concat(quantiles, ", "))
@@ -85,18 +91,21 @@ local function connect_text(host)
   if #parts > 0 then return "{ " .. table.concat(parts, ", ") .. " }" end
 end
 
-local function errors_text(rules)
-  local parts = {}
-  for i, rule in ipairs(rules) do
-    parts[i] = ("    { status = %d, probability = %s%s }, -- %s\n"):format(rule.status, number(rule.probability),
-      rule.retry_after and ", retry_after = " .. number(rule.retry_after) or "", M.count(rule.count))
-  end
-  return "{\n" .. table.concat(parts) .. "  }"
-end
-
 --- A line that cannot end its comment.
 local function comment(text)
   return "-- " .. text:gsub("[%c]", " ") .. "\n"
+end
+
+local function errors_text(rules)
+  local parts = {}
+  for i, rule in ipairs(rules) do
+    local latency = rule.latency
+    parts[i] = ("%s    { status = %d, probability = %s%s%s },\n"):format(
+      "    " .. comment(M.count(rule.count) .. (latency and "; " .. goodness(latency) or "")), rule.status,
+      number(rule.probability), rule.retry_after and ", retry_after = " .. number(rule.retry_after) or "",
+      latency and ", latency = " .. law_text(latency.spec, "      ") or "")
+  end
+  return "{\n" .. table.concat(parts) .. "  }"
 end
 
 local function host_text(host)
@@ -157,7 +166,11 @@ function M.report(fitted)
       end
     end
     for _, rule in ipairs(host.errors) do
-      out[#out + 1] = ("  %d: %s, %.2f %%\n"):format(rule.status, M.count(rule.count), rule.probability * 100)
+      out[#out + 1] = ("  %d: %s, %.2f %%%s\n"):format(rule.status, M.count(rule.count), rule.probability * 100,
+        rule.latency and ", " .. goodness(rule.latency) or "")
+    end
+    if host.drop > 0 then
+      out[#out + 1] = ("  drop: %s, %.2f %%\n"):format(M.count(host.dropped), host.drop * 100)
     end
     if host.rate_limit then out[#out + 1] = "  rate limit " .. rate_limit_text(host.rate_limit) .. "\n" end
     for _, note in ipairs(host.notes) do out[#out + 1] = "  note: " .. note .. "\n" end

@@ -101,6 +101,7 @@ function M.main(opts, rest)
   if not chunk then return M.fail(message, code) end
   M.set_arg(path, rest)
   if opts.record then return run_recorded(opts, chunk, rest) end
+  if opts.record_bodies ~= "all" then return M.fail("--record-bodies needs --record FILE", EXIT_USAGE) end
   return chunk(unpack(rest))
 end
 
