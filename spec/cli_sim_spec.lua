@@ -108,6 +108,29 @@ describe("neap sim #real", function()
     assert.matches("^neap: nobody is left to ask the script, which still serves on ports 8081, 8082; ", result.err)
   end)
 
+  it("sums up the worlds that the script puts up itself, and connections that were not made", function()
+    local result = run [[
+      local network = require "neap.sim.network"
+      local client = neap.http.client {}
+      for i = 1, 2 do
+        network.up(neap.world.new { { host = "a.test" }, { host = "r.test", connect = { refuse = 1 } } }, 1)
+        client:get "http://a.test/"
+        client:get "http://r.test/"
+        network.down()
+      end]]
+    assert.equal(0, result.code)
+    assert.matches("sim: 2 requests %(2 x 200%), 0 x 429, 2 connections not made, amplification 1 ", result.err)
+    assert.matches("sim: simulated: a world of the script: a.test %(2%), r.test %(0, 2 not connected%)\n", result.err)
+    summed_up(result)
+  end)
+
+  it("does not say that nobody asked where a host was asked that nobody serves", function()
+    local path = folder .. "/world.lua"
+    assert(neap.fs.write(path, "upstream { host = 'a.test' }"))
+    local result = run("neap.http.client({}):get 'http://b.test/'", "--world", path)
+    assert.matches("none of whose hosts was asked\n", result.err)
+  end)
+
   it("lists who waits where something else waits, too", function()
     local result = run [[
       assert(neap.serve { port = 8080, handler = function() return 200 end })

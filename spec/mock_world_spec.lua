@@ -95,6 +95,17 @@ describe("a world over real sockets #real", function()
       client:close()
     end, { upstream = "a.test" }))
 
+  it("has handlers that an outage meets as it meets laws", served({
+    { host = "refuse.test", region = "x", handler = function() return 200, "x" end },
+    { host = "status.test", region = "y", handler = function() return 200, "y" end },
+    outages = { { region = "x", from = 0 }, { region = "y", from = 0, status = 503, retry_after = 7 } },
+  }, function(port, mock)
+    assert.is_nil((ask(port, "refuse.test")))
+    local res = ask(port, "status.test")
+    assert.same({ 503, "7" }, { res.status, res.headers["retry-after"] })
+    assert.equal(1, mock.world.upstreams[1].stats.statuses.drop)
+  end))
+
   it("has handlers", served({ { host = "h.test", handler = function(request)
     neap.sleep(0.01)
     return 201, request.method .. " " .. request.path

@@ -232,6 +232,9 @@ describe("the globals of a simulated script", function()
         assert.matches("^script%.lua:1: " .. instead, failure(code))
       end
       assert.is_nil(simulate "return package.loaded.ffi")
+      assert.matches("ffi is not available in simulation", failure "package.preload.ffi()")
+      assert.matches("ffi is not available in simulation", failure "package.loaders[1]('ffi')()")
+      assert.is_truthy(require "ffi")
     end)
 
     it("leaves files, and neap's own use of what is refused", function()
@@ -249,6 +252,20 @@ describe("the globals of a simulated script", function()
   end)
 
   describe("json.encode", function()
+    it("tells the first fault by name, wherever it is found first", function()
+      for _ = 1, 5 do
+        local value = {}
+        for _, name in ipairs { "d", "b", "e", "c" } do value[name] = "\255" end
+        value.z, value.a = 0 / 0, { y = print, x = { [3] = "\254" }, w = "fine" }
+        local _, err = simulate("return require('neap').json.encode(...)", value)
+        assert.matches("not valid UTF%-8 at %.a%.x%[3%]$", err.message)
+        value.a = nil
+        assert.matches("at %.b$", select(2, neap.json.encode(value, { sort_keys = true })).message)
+        value[10] = print
+        assert.matches("a function at %[10%]$", select(2, neap.json.encode(value, { sort_keys = true })).message)
+      end
+    end)
+
     it("sorts the members of objects in a simulation, and with sort_keys anywhere", function()
       local value = { z = 1, a = { y = neap.json.null, b = { 3, 2, 1 } }, [10] = 1, [9] = 2, ["1"] = 3 }
       local text = '{"1":3,"10":1,"9":2,"a":{"b":[3,2,1],"y":null},"z":1}'

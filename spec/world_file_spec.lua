@@ -123,6 +123,18 @@ describe("a world file", function()
     { "upstraem { host = 'a' }", "'upstraem' is not available" },
     { "upstream { host = 'a'", "world.lua:1: '}' expected" },
     { "local x = nil + 1", "world.lua:1: attempt to perform arithmetic" },
+    { "upstream { host = 'http://a' }", "option 'host' must be a host's name" },
+    { "upstream { host = 'a/path' }", "option 'host' must be a host's name" },
+    { "upstream { host = 'a:99999' }", "option 'host' must be a host's name" },
+    { "upstream { host = '' }", "option 'host' must be a host's name" },
+    { "upstream { host = 'a', latency = 1 / 0 }", "world.lua:1: upstream 'a': option 'latency': must be a finite" },
+    { "upstream { host = 'a', errors = { { status = 503, probability = 1, latency = { law = 'x' } } } }",
+      "option 'errors': latency: there is no latency law 'x'" },
+    { "upstream { host = 'a', errors = { { status = 503, probability = 1, latency = 'slow' } } }",
+      "option 'errors': latency must be seconds or a law" },
+    { "upstream { host = 'a', brownout = { from = 1, to = 10, latency = 2, ramp = 20 } }",
+      "ramp and ramp_down take 20 s, and the window has 9" },
+    { "sorce = 'x' upstream { host = 'a' }", "'sorce' is no setting of a world file; did you mean 'source'?" },
     { "source = 5 upstream { host = 'a' }", "source must be a text" },
     { "\27LJ", "not bytecode" },
     { "", "world.lua: there is no upstream in it" },
@@ -137,6 +149,24 @@ describe("a world file", function()
       assert.message(message).is_nil(message:find "\n")
       assert.message(message).truthy(message:find("world.lua", 1, true))
     end
+  end)
+
+  it("may name addresses, with and without a port", function()
+    for _, host in ipairs { "127.0.0.1", "127.0.0.1:8080", "::1", "[::1]:8080", "api-1.example.com:443", "*" } do
+      assert.message(host).is_truthy(load(("upstream { host = %q }"):format(host)))
+    end
+  end)
+
+  it("may have errors that fail faster than answers come", function()
+    local upstream = load([[upstream { host = "a", latency = 2,
+      errors = { { status = 503, probability = 1, latency = 0.01 } } }]]).upstreams[1]
+    assert.near(0.01, seconds(upstream, 1), 1e-9)
+  end)
+
+  it("may speak in Groq's words: a day's requests, a minute's tokens", function()
+    local upstream, headers = load([[upstream { host = "a", profile = "groq-free" }]]).upstreams[1], {}
+    upstream.law:add_headers(core.now(), {}, headers)
+    assert.same({ "1000", "12000" }, { headers["x-ratelimit-limit-requests"], headers["x-ratelimit-limit-tokens"] })
   end)
 
   it("that is not there is told in one line", function()

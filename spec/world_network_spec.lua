@@ -38,6 +38,41 @@ describe("a world behind the simulated network", function()
     network.down()
   end)
 
+  it("has handlers that an outage meets as it meets laws", function()
+    local function handler()
+      neap.sleep(1)
+      return 200, "ok"
+    end
+    local world = worlds.new { { host = "a.test", region = "refuse", handler = handler },
+      { host = "b.test", region = "status", handler = handler },
+      { host = "c.test", region = "hang", handler = handler },
+      outages = { { region = "refuse", from = 10, to = 20 }, { region = "status", from = 10, to = 20, status = 503 },
+        { region = "hang", from = 10, to = 20, how = "hang" } } }
+    network.up(world, 1)
+    local function ask(host)
+      local res, err = client:get("http://" .. host .. "/", { timeout = 3 })
+      return res and res.status or err.kind
+    end
+    for _, host in ipairs { "a.test", "b.test", "c.test" } do assert.equal(200, ask(host)) end
+    local began = core.now()
+    neap.sleep(6.5) -- 9.5: the answer would come within the outage
+    assert.equal("receive", select(2, client:post "http://a.test/").kind)
+    assert.near(7.5, core.now() - began, 1e-6)
+    assert.equal("connect", ask "a.test")
+    assert.equal(503, ask "b.test")
+    assert.equal("timeout", ask "c.test")
+    neap.sleep(10)
+    for _, host in ipairs { "a.test", "b.test", "c.test" } do assert.equal(200, ask(host)) end
+  end)
+
+  it("refuses pieces of an answer that go back in time", function()
+    up(1, { host = "a.test", handler = function()
+      return { status = 200, chunks = { { after = 1, data = "a" }, { after = 0.5, data = "b" } } }
+    end })
+    local res, err = client:get "http://a.test/"
+    assert.is_true(res == nil and err.kind == "receive" or res.status == 500)
+  end)
+
   it("answers by host with a small JSON, or with the body it was given", function()
     up(1, { host = "a.test" }, { host = "b.test", body = "plain" }, { host = "c.test", body = { x = 1 } })
     assert.same({ object = "neap.world", host = "a.test" }, client:get("http://a.test/v1x"):json())

@@ -6,6 +6,7 @@ local errors = require "neap.error"
 local replay_flags = require "neap.cassette.replay_flags"
 local run = require "neap.cli.run"
 local scope = require "neap.scope"
+local summaries = require "neap.sim.summary"
 
 local M = {
   name = "sim",
@@ -62,11 +63,8 @@ local function report(started)
   io.stdout:flush()
   io.stderr:write(summary(core.now() - started.now, core.machine_time() - started.machine,
     stats.switches - started.switches, stats.spawned - started.spawned), "\n")
-  local network = require "neap.sim.network"
-  for _, line in ipairs(require("neap.sim.summary").lines(network.current() or started.network, started.read)) do
-    io.stderr:write("sim: ", line, "\n")
-  end
-  network.down()
+  require("neap.sim.network").down()
+  for _, line in ipairs(summaries.lines(started.tally, started.read)) do io.stderr:write("sim: ", line, "\n") end
   if core.is_traced() then
     local events, failure = require("neap.sim.trace").stop()
     if not events then run.fail(failure, 1) end
@@ -121,7 +119,8 @@ local function exit_with(started)
   end
 end
 
---- Loads the world, if one was asked for, and puts its network up.
+--- Loads the world, if one was asked for, and puts its network up. Returns the tally
+--- of all networks of the run.
 local function network_of(opts)
   local world, message = replay_flags.world(opts)
   if message then return nil, message end
@@ -130,7 +129,11 @@ local function network_of(opts)
     if not ok then return nil, (tostring(loaded):gsub("\n.*$", "")) end
     world = loaded
   end
-  return require("neap.sim.network").up(world, opts.seed)
+  local network = require "neap.sim.network"
+  local tally = summaries.tally()
+  function network.on_down(one) tally:add(one) end
+  network.up(world, opts.seed)
+  return tally
 end
 
 local function check(opts, rest)
@@ -157,12 +160,12 @@ function M.main(opts, rest)
   end
   local env = require("neap.sim.determinism").install()
   setfenv(chunk, env)
-  local network, reason = network_of(opts)
-  if not network then return run.fail(reason, 2) end
+  local tally, reason = network_of(opts)
+  if not tally then return run.fail(reason, 2) end
   local stats = core.stats()
   local started = {
     now = core.now(), machine = core.machine_time(), switches = stats.switches, spawned = stats.spawned,
-    network = network, read = require("neap.sim.disk").watch(env),
+    tally = tally, read = require("neap.sim.disk").watch(env),
   }
   env.os.exit = exit_with(started)
   return finish(started, run_script(chunk, rest))

@@ -109,6 +109,23 @@ local function by_law(self, upstream, request)
   return whole(answer)
 end
 
+--- What an outage of the host makes of a request to its handler: an outcome, and an
+--- answer where there is one; nil: there is no outage.
+local function in_outage(upstream, request)
+  local outage = upstream.law.outage
+  local window = outage and outage:at(now())
+  if not window then return nil end
+  if window.how == "hang" then
+    request:wait_disconnect()
+    return "hang"
+  elseif window.how == "refuse" then
+    request:drop()
+    return "drop"
+  end
+  local headers = window.retry_after and { ["Retry-After"] = ("%d"):format(math.ceil(window.retry_after)) } or nil
+  return window.status, { status = window.status, headers = headers, body = "" }
+end
+
 --- The handler's answer; counted as the simulated network does.
 local function by_handler(upstream, request)
   local stats = upstream.stats
@@ -117,6 +134,11 @@ local function by_handler(upstream, request)
   rawset(request, "operation", headers["idempotency-key"] or id)
   local index = stats:arrive(id, request.path, nil, request.arrived)
   stats:note_peak(stats.open)
+  local outcome, instead = in_outage(upstream, request)
+  if outcome then
+    stats:finish(index, outcome, now() - request.arrived)
+    return instead
+  end
   local status, body, more = upstream.handler(request)
   if type(status) == "table" and status.chunks then
     local answer = { status = status.status or 200, headers = status.headers or {}, chunks = status.chunks }

@@ -99,7 +99,7 @@ end
 local function simulated_debug(raw)
   local new = copy(raw)
   local function without_addresses(text)
-    return type(text) == "string" and text:gsub("%[C%]: at 0x%x+", "[C]: at ?") or text
+    return type(text) == "string" and text:gsub("(%[%a+#?%d*%]): at 0x%x+", "%1: at ?") or text
   end
   -- One level more where levels are counted: this function.
   function new.traceback(...)
@@ -167,8 +167,11 @@ function M.install()
   local neap = require "neap"
   before = {
     globals = getfenv(0), tostring = tostring, format = string.format, uv = rawget(neap, "uv"),
-    sorts = core.json_sort_keys(true),
+    sorts = core.json_sort_keys(true), preload = package.preload.ffi,
   }
+  -- neap's own modules have it; who looks for it behind require's back has not.
+  require "ffi"
+  package.preload.ffi = function() error(refusals.of_module "ffi", 2) end
   local env = environment()
   stable.reset()
   rawset(_G, "tostring", stable.tostring)
@@ -186,6 +189,7 @@ function M.uninstall()
   rawset(_G, "tostring", before.tostring)
   string.format = before.format -- luacheck: ignore 122
   core.json_sort_keys(before.sorts)
+  package.preload.ffi = before.preload
   rawset(neap, "uv", before.uv)
   before = nil
 end

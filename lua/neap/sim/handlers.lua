@@ -46,11 +46,20 @@ function Handler:connect(now)
   return self.upstream.connect and self.upstream:connect(now) or { seconds = 0 }
 end
 
+--- Raises where a piece could not be sent at its time.
+local function check_chunk(chunks, i)
+  local after = type(chunks[i]) == "table" and chunks[i].after
+  if type(after) ~= "number" or after ~= after or after < (i > 1 and chunks[i - 1].after or 0) then
+    error(("chunks: entry %d needs 'after', seconds since the first byte, not below the one before"):format(i), 0)
+  end
+end
+
 local function send_chunks(raw, answer)
   local flat = reply.headers("neap.world", answer.headers)
   local began = core.now()
   raw:stream(answer.status or 200, flat)
-  for _, chunk in ipairs(answer.chunks) do
+  for i, chunk in ipairs(answer.chunks) do
+    check_chunk(answer.chunks, i)
     local left = began + chunk.after - core.now()
     if left > 0 then core.sleep(left) end
     if not raw:write(chunk.data) then return end
@@ -69,8 +78,36 @@ local function send(raw, request, ...)
   end
 end
 
-local function run(fn, raw, request)
-  send(raw, request, fn(request))
+--- The host's outage that is under way, or nil.
+local function outage_of(upstream)
+  local outage = upstream.law and upstream.law.outage
+  return outage and outage:at(core.now())
+end
+
+--- What the outage makes of a request, or of its answer.
+local function meet(window, raw, request)
+  if window.how == "hang" then
+    request:wait_disconnect()
+  elseif window.how == "status" then
+    local flat = { "Content-Type", "text/plain; charset=utf-8" }
+    if window.retry_after then flat[3], flat[4] = "Retry-After", ("%d"):format(math.ceil(window.retry_after)) end
+    raw:reply(window.status, flat, "")
+  else
+    raw:drop()
+  end
+end
+
+local function finish(upstream, raw, request, ...)
+  local window = not request.responded and outage_of(upstream)
+  -- A status comes from something in front of the host, when a request arrives.
+  if window and window.how ~= "status" then return meet(window, raw, request) end
+  send(raw, request, ...)
+end
+
+local function run(upstream, raw, request)
+  local window = outage_of(upstream)
+  if window then return meet(window, raw, request) end
+  finish(upstream, raw, request, upstream.handler(request))
 end
 
 local function with_traceback(err)
@@ -78,8 +115,8 @@ local function with_traceback(err)
   return errors.wrap(err, debug.traceback("", 2):gsub("^\n", ""))
 end
 
-local function handle(fn, raw, request, number)
-  local ok, err = xpcall(run, with_traceback, fn, raw, request)
+local function handle(upstream, raw, request, number)
+  local ok, err = xpcall(run, with_traceback, upstream, raw, request)
   tasks[number] = nil
   if ok then return end
   if errors.is(err, "cancelled") then
@@ -116,7 +153,7 @@ function Handler:takes(slot, now, method, target, on_end, operation, attempt)
     stats:note_peak(stats.open)
   end
   next_task = next_task + 1
-  local task = core.spawn_detached(handle, self.upstream.handler, raw, request, next_task)
+  local task = core.spawn_detached(handle, self.upstream, raw, request, next_task)
   task:set_name("handler of " .. tostring(self.upstream.host or self.upstream.name or "an upstream"))
   tasks[next_task] = task
   return raw

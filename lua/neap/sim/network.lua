@@ -64,12 +64,17 @@ end }
 ---@field statuses table<integer|string, integer> answers by status; "drop", "hang" and "gone" (the client left)
 ---@field operations neap.sim.Operations
 ---@field package counts table<integer, integer> requests, by a target's number
+---@field package failed table<integer, integer> connections that were not made, likewise
 ---@field package unserved table<string, true> what has been warned of
 ---@field package targets table[] what answers, by its number in the core
 ---@field package secure table<integer, boolean> whether it is reached by https
 ---@field package numbers table<boolean, table<table, integer>>
 local Network = {}
 Network.__index = Network
+
+--- Called with each network that goes down.
+---@type nil|fun(network: neap.sim.Network)
+M.on_down = nil
 
 --- The network that is up, and what the requests under way are known by, by slot.
 local current
@@ -288,6 +293,7 @@ local function connect(number, now, slot, operation)
   local key = operation == 0 and header_of(slot, "idempotency-key") or nil
   local plan = upstream:connect(now, current.operations:open(operation or 0, key, upstream))
   local what = plan.hang and "hang" or plan.refused and "refused" or plan.fails or "stands"
+  if what ~= "stands" then current.failed[number] = (current.failed[number] or 0) + 1 end
   local seconds = plan.seconds or 0
   local dns = plan.dns or 0
   local tls = plan.tls or current.secure[number] and what == "stands" and (seconds - dns) / 2 or 0
@@ -309,7 +315,7 @@ end
 function M.up(world, seed)
   M.down()
   local self = setmetatable({
-    world = world, requests = 0, counts = {}, statuses = {}, operations = operations.new(),
+    world = world, requests = 0, counts = {}, failed = {}, statuses = {}, operations = operations.new(),
     targets = {}, unserved = {}, numbers = { [true] = {}, [false] = {} }, secure = {},
     watchers = {}, listeners = listeners.new(core.sim_reroute),
   }, Network)
@@ -331,6 +337,7 @@ end
 function M.down()
   local self = current
   if not self then return end
+  if M.on_down then M.on_down(self) end
   core.sim_down()
   for _, slot in ipairs(slots_of(special)) do
     local object = special[slot]
@@ -364,20 +371,24 @@ local function name_of(target)
   return tostring(target.host or target.name or "an upstream")
 end
 
---- Who was asked, in the order of the first request, and how often.
----@return {name: string, requests: integer}[]
+--- Who was asked, in the order of the first connection, how often, and how many
+--- connections were not made.
+---@return {name: string, requests: integer, failed: integer}[]
 function Network:asked()
-  local list, by_name = {}, {}
+  local list = {}
   for number, target in ipairs(self.targets) do
-    local name, count_of_requests = name_of(target), self.counts[number] or 0
-    local row = by_name[name]
-    if not row and count_of_requests > 0 then
-      row = { name = name, requests = 0 }
-      by_name[name], list[#list + 1] = row, row
+    local requests, failed = self.counts[number] or 0, self.failed[number] or 0
+    if requests + failed > 0 then
+      list[#list + 1] = { name = name_of(target), requests = requests, failed = failed }
     end
-    if row then row.requests = row.requests + count_of_requests end
   end
   return list
+end
+
+--- Whether hosts were asked that nobody serves.
+---@return boolean
+function Network:was_asked_for_others()
+  return next(self.unserved) ~= nil
 end
 
 --- Requests that went out per operation; nil before the first.

@@ -8,7 +8,7 @@ local NETWORK = "use neap.http.client, which reaches the simulated network"
 
 --- Modules that cannot be loaded -> what to use.
 M.modules = {
-  ffi = FFI,
+  ffi = FFI, ["jit.util"] = "it shows where in memory code lies",
   socket = NETWORK, ["socket.core"] = NETWORK, ["socket.http"] = NETWORK,
   ssl = NETWORK, ["ssl.https"] = NETWORK, copas = NETWORK, cqueues = "use neap.spawn and neap.sleep",
   ["posix.time"] = "use neap.time and neap.sleep", ["posix.unistd"] = M.PROGRAMS,

@@ -3,12 +3,12 @@
 local M = {}
 
 local raw_tostring, raw_format = tostring, string.format
-local type, select = type, select
+local type, select, find = type, select, string.find
 local getmetatable = debug.getmetatable
 
 local numbers, last = setmetatable({}, { __mode = "k" }), 0
 
--- Types whose text holds an address.
+-- Types whose text holds an address. (A string's is shown by %p alone.)
 local IS_OBJECT = { table = true, ["function"] = true, thread = true, userdata = true, cdata = true }
 
 --- Numbers from the start again. Objects that have a number keep it.
@@ -58,11 +58,12 @@ local function format_objects(format, ...)
     if kind == "%" then return nil end
     place = place + 1
     local value = values[place]
-    if not IS_OBJECT[type(value)] then return nil end
-    if kind == "p" then
+    if kind == "p" and (IS_OBJECT[type(value)] or type(value) == "string") then
       values[place] = address(value)
       return "%" .. width .. "s"
-    elseif kind == "s" then
+    end
+    if not IS_OBJECT[type(value)] then return nil end
+    if kind == "s" then
       values[place] = text_of(value)
     end
   end)
@@ -74,7 +75,8 @@ end
 ---@return string
 function M.format(format, ...)
   local a, b, c, d = ...
-  if IS_OBJECT[type(a)] or IS_OBJECT[type(b)] or IS_OBJECT[type(c)] or IS_OBJECT[type(d)] or select("#", ...) > 4 then
+  if IS_OBJECT[type(a)] or IS_OBJECT[type(b)] or IS_OBJECT[type(c)] or IS_OBJECT[type(d)] or select("#", ...) > 4
+    or type(a) == "string" and type(format) == "string" and find(format, "%%[%-%d]*p") then
     return format_objects(format, ...)
   end
   return raw_format(format, ...)
