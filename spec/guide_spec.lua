@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- The programs of README.md, docs/guide.md, docs/world.md, docs/lab.md, docs/api and
--- docs/sim run, and print what stands below. A fence says what a program needs: "lua"
--- virtual time, "lua real" real time, "lua mock" a `neap mock` on port 8080 (here on
--- any port); "lua part" is a part of one and is not run.
+-- The programs of README.md, docs/guide.md, docs/world.md, docs/lab.md, docs/cassette.md,
+-- docs/api and docs/sim run, and print what stands below. A fence says what a program
+-- needs: "lua" virtual time, "lua real" real time, "lua mock" a `neap mock` on port 8080
+-- (here on any port), "lua spec" `neap test`; "lua part" is a part of one and is not run.
 local lfs = require "lfs"
 
 local here = debug.getinfo(1, "S").source:match "^@(.*)$"
@@ -60,9 +60,19 @@ local function with_mock(program)
   return assert(ok and printed, printed)
 end
 
+--- Runs the program as a spec file; returns the last line.
+local function as_spec(program)
+  local child = require "spec.support.child"
+  local path, folder = child.file("docs_spec.lua", ("\n"):rep(program.line) .. program.code)
+  local result = child.run { "test", path }
+  child.remove(folder)
+  assert.message(result.out .. result.err).equal(0, result.code)
+  return result.out:match "([^\n]*\n)$"
+end
+
 --- Every page with programs: path, whether what it prints must stand below.
 local pages = { { "docs/guide.md", true }, { "README.md", true }, { "docs/world.md", false },
-  { "docs/lab.md", false } }
+  { "docs/lab.md", false }, { "docs/cassette.md", true } }
 for _, folder in ipairs { "docs/api/", "docs/sim/" } do
   for name in lfs.dir(root .. folder) do
     if name:find "%.md$" then pages[#pages + 1] = { folder .. name, false } end
@@ -82,6 +92,8 @@ for _, entry in ipairs(pages) do
       it(("has a program that runs at line %d%s"):format(program.line, real and " #real" or ""), function()
         if program.info == "lua mock" then
           assert.truthy(with_mock(program):find "%S")
+        elseif program.info == "lua spec" then
+          assert.matches("^[1-9]%d* passed, 0 failed, 0 skipped\n$", as_spec(program))
         else
           local printed = run(program)
           if exact or program.output then assert.equal(program.output or "", printed) end

@@ -50,6 +50,7 @@ local lazy = {
   retry_budget = { "neap.retry_budget", "new" },
   router = { "neap.router", "new" },
   serve = { "neap.serve" },
+  sim = { "neap.sim" },
   sorted_pairs = { "neap.sorted", "pairs" },
   telemetry = { "neap.telemetry" },
   throttle = { "neap.throttle", "new" },

@@ -133,7 +133,9 @@ static void connect(void *ud, uint32_t upstream, uint32_t slot,
   lua_pushnumber(L, (double)np_loop_now(side->rt->loop) / 1e9);
   lua_pushinteger(L, (lua_Integer)slot);
   lua_pushnumber(L, (lua_Number)r.operation);
-  if (call(side, 4, 5)) {
+  lua_pushstring(L, r.method);
+  np_lua_push_target(L, r.url, r.url_len);
+  if (call(side, 6, 5)) {
     const char *what = lua_tostring(L, -5);
     plan->fails = failure_of(what);
     plan->hang = what && strcmp(what, "hang") == 0;
@@ -162,22 +164,6 @@ static void take_returned(struct np_lua_sim *side, lua_State *L,
     answer(side, L, slot, first);
 }
 
-/* The path of "https://host:port/path?query#fragment". */
-static void push_target(lua_State *L, const char *url, size_t len) {
-  const char *end = url + len, *at = memchr(url, '#', len);
-  if (at) end = at;
-  at = memchr(url, '/', (size_t)(end - url));
-  at = at && at + 2 <= end ? at + 2 : end; /* behind the two slashes */
-  while (at < end && *at != '/' && *at != '?') at++;
-  if (at < end && *at == '/') {
-    lua_pushlstring(L, at, (size_t)(end - at));
-    return;
-  }
-  lua_pushliteral(L, "/");
-  lua_pushlstring(L, at, (size_t)(end - at));
-  lua_concat(L, 2);
-}
-
 static void arrive(void *ud, uint32_t upstream, uint32_t slot) {
   struct np_lua_sim *side = ud;
   struct np_sim_request r = {0};
@@ -188,7 +174,7 @@ static void arrive(void *ud, uint32_t upstream, uint32_t slot) {
   lua_pushinteger(L, (lua_Integer)upstream);
   lua_pushnumber(L, (double)np_loop_now(side->rt->loop) / 1e9);
   lua_pushstring(L, r.method);
-  push_target(L, r.url, r.url_len);
+  np_lua_push_target(L, r.url, r.url_len);
   lua_pushnumber(L, (lua_Number)r.operation);
   if (call(side, 6, 3))
     take_returned(side, L, slot);
@@ -327,6 +313,16 @@ static int l_end(lua_State *L) {
 /* core.sim_drop(slot, orderly) */
 static int l_drop(lua_State *L) {
   np_sim_drop(check_side(L)->sim, check_slot(L), lua_toboolean(L, 2));
+  return 0;
+}
+
+/* core.sim_fail(slot, kind, message) */
+static int l_fail(lua_State *L) {
+  struct np_error e = {0};
+  int code = np_err_code(luaL_checkstring(L, 2));
+  (void)np_error_set(&e, code ? code : NP_E_INTERNAL, NULL, "%s",
+                     luaL_checkstring(L, 3));
+  np_sim_fail(check_side(L)->sim, check_slot(L), &e);
   return 0;
 }
 
@@ -470,11 +466,6 @@ static int l_down(lua_State *L) {
   return 0;
 }
 
-static int l_cpu_time(lua_State *L) {
-  lua_pushnumber(L, (double)np_clock_cpu() / 1e9);
-  return 1;
-}
-
 static const luaL_Reg functions[] = {{"sim_up", l_up},
                                      {"sim_down", l_down},
                                      {"sim_reroute", l_reroute},
@@ -486,11 +477,11 @@ static const luaL_Reg functions[] = {{"sim_up", l_up},
                                      {"sim_wake_when_read", l_wake_when_read},
                                      {"sim_end", l_end},
                                      {"sim_drop", l_drop},
+                                     {"sim_fail", l_fail},
                                      {"sim_is_there", l_is_there},
                                      {"sim_body_of", l_body_of},
                                      {"sim_headers_of", l_headers_of},
                                      {"sim_header_of", l_header_of},
-                                     {"cpu_time", l_cpu_time},
                                      {NULL, NULL}};
 
 void np_open_sim(lua_State *L, struct np_rt *rt) {

@@ -26,4 +26,7 @@ struct np_lua_sim {
 bool np_lua_build_head(lua_State *L, struct np_lua_sim *side, int status,
                        int idx, uint64_t length);
 
+/* Pushes the path and query of "https://host:port/path?query#fragment". */
+void np_lua_push_target(lua_State *L, const char *url, size_t len);
+
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The heads of simulated answers: from Lua's headers to the lines of HTTP. */
+ * Heads on the simulated wire: answers' from Lua's headers to the lines of
+ * HTTP, requests' targets from their addresses. */
 #include "bind/lua_sim.h"
 
 #include <string.h>
@@ -136,4 +137,19 @@ bool np_lua_build_head(lua_State *L, struct np_lua_sim *side, int status,
   }
   ADD(L, side, "\r\n");
   return head.close;
+}
+
+void np_lua_push_target(lua_State *L, const char *url, size_t len) {
+  const char *end = url + len, *at = memchr(url, '#', len);
+  if (at) end = at;
+  at = memchr(url, '/', (size_t)(end - url));
+  at = at && at + 2 <= end ? at + 2 : end; /* behind the two slashes */
+  while (at < end && *at != '/' && *at != '?') at++;
+  if (at < end && *at == '/') {
+    lua_pushlstring(L, at, (size_t)(end - at));
+    return;
+  }
+  lua_pushliteral(L, "/");
+  lua_pushlstring(L, at, (size_t)(end - at));
+  lua_concat(L, 2);
 }

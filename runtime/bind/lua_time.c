@@ -12,6 +12,12 @@ static int l_time(lua_State *L) {
   return 1;
 }
 
+/* core.cpu_time() -> seconds of the processor that this process has used */
+static int l_cpu_time(lua_State *L) {
+  lua_pushnumber(L, (double)np_clock_cpu() / 1e9);
+  return 1;
+}
+
 /* core.machine_time() -> seconds of the machine's clock, whatever the mode: for
  * measuring the cost of code, never for waiting. */
 static int l_machine_time(lua_State *L) {
@@ -58,6 +64,7 @@ static int l_is_virtual(lua_State *L) {
 static const luaL_Reg functions[] = {{"now", l_now},
                                      {"time", l_time},
                                      {"machine_time", l_machine_time},
+                                     {"cpu_time", l_cpu_time},
                                      {"clock_virtual", l_clock_virtual},
                                      {"is_virtual", l_is_virtual},
                                      {NULL, NULL}};

@@ -6,7 +6,8 @@ static int none_start(struct np_transport *t, struct np_exchange *x,
   (void)t;
   return np_error_set(e, NP_E_CONNECT, "connect",
                       "no network in simulated time: nothing answers for %s "
-                      "(a test that needs sockets is tagged #real)",
+                      "(neap.sim.mock() and neap.sim.world() put a network up; "
+                      "a test that needs sockets is tagged #real)",
                       x->origin->name);
 }
 

@@ -11,7 +11,7 @@ local core = {}
 --- happened. An error in one ends the request with kind "internal".
 ---@class neap.core.SimUpcalls
 ---@field find fun(scheme: string, host: string): integer?, string?, string? who answers for "name:port", a number above 0; or nil, a kind and a message
----@field connect fun(number: integer, now: number, slot: integer, operation: integer): "stands"|"refused"|"hang", number, number, number, number? a new connection: seconds of dns, connect and tls, and how long the server keeps it idle
+---@field connect fun(number: integer, now: number, slot: integer, operation: integer, method: string, target: string): "stands"|"refused"|"hang", number, number, number, number? a new connection: seconds of dns, connect and tls, and how long the server keeps it idle
 ---@field arrive fun(slot: integer, number: integer, now: number, method: string, target: string, operation: integer): number?, table?, string? a request is complete. Returns the instant of its `due`, or a whole answer (status, headers, body)
 ---@field due fun(slot: integer, now: number): number?, table?, string? the instant has come, or what was unread has been taken; returns as `arrive`
 ---@field gone fun(slot: integer, now: number) the client has left before the end of its answer
@@ -69,6 +69,12 @@ function core.sim_end(slot) end
 ---@param slot integer
 ---@param orderly? boolean
 function core.sim_drop(slot, orderly) end
+
+--- The request ends with an error of this kind and message.
+---@param slot integer
+---@param kind string of neap.error.kinds
+---@param message string one sentence
+function core.sim_fail(slot, kind, message) end
 
 --- Whether the client still waits.
 ---@param slot integer

@@ -6,6 +6,7 @@
 --- teardowns may wait.
 local core = require "neap.core"
 local errors = require "neap.error"
+local fixtures = require "neap.sim.fixtures"
 local scope = require "neap.scope"
 
 local M = {}
@@ -121,7 +122,10 @@ local function contain_body(busted, element, traces)
       local passed, raised = xpcall(body, note)
       if not passed then error(raised, 0) end
     end)
-    if not ok then error(unwrap(element, err), 0) end
+    if not ok then
+      element.has_failed = true
+      error(unwrap(element, err), 0)
+    end
   end
   -- busted looks at the environment to refuse a describe inside an it.
   element.run = setfenv(run, getfenv(body))
@@ -137,7 +141,13 @@ local function contain(busted, descriptor, executor, options, traces)
       contain_body(busted, element, traces)
     end
     local what = descriptor == "it" and "the test with its hooks" or ("this " .. descriptor)
-    local ok, err = pcall(contained, what, descriptor == "it", function() executor(element) end)
+    local level = fixtures.enter()
+    local ok, err = pcall(contained, what, descriptor == "it", function()
+      executor(element)
+      local problem = fixtures.problem(level, element.has_failed == true)
+      if problem then error(problem, 0) end
+    end)
+    fixtures.leave(level)
     core.clock_virtual(was_virtual)
     for key in pairs(traces) do traces[key] = nil end
     if not ok then error(unwrap(element, err), 0) end

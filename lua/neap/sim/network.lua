@@ -288,10 +288,15 @@ end
 
 --- How the seconds of a new connection are spent: half of them on TLS where the
 --- plan does not say.
-local function connect(number, now, slot, operation)
+local function connect(number, now, slot, operation, method, target)
   local upstream = current.targets[number]
   local key = operation == 0 and header_of(slot, "idempotency-key") or nil
-  local plan = upstream:connect(now, current.operations:open(operation or 0, key, upstream))
+  local plan
+  if upstream.plans then
+    plan = upstream:plans(slot, now, method, target)
+  else
+    plan = upstream:connect(now, current.operations:open(operation or 0, key, upstream))
+  end
   local what = plan.hang and "hang" or plan.refused and "refused" or plan.fails or "stands"
   if what ~= "stands" then current.failed[number] = (current.failed[number] or 0) + 1 end
   local seconds = plan.seconds or 0
