@@ -48,6 +48,7 @@ uint32_t np_sites_intern(struct np_sites *s, const char *file, int line,
     parent = up->parent;
     up = np_sites_get(s, parent);
   }
+  uint32_t depth = up ? up->depth + 1 : 0; /* up goes when the table grows */
   uint32_t hash = ((uint32_t)line * 2654435761u) ^ (parent * 40503u) ^
                   ((uint32_t)strlen(file) << 7);
   uint32_t *bucket = &s->buckets[(hash ^ (hash >> 15)) % BUCKETS];
@@ -61,7 +62,7 @@ uint32_t np_sites_intern(struct np_sites *s, const char *file, int line,
   char *copy = strdup(file);
   if (!copy) return 0;
   struct entry *e = &s->entries[s->count];
-  e->site = (struct np_site){copy, line, parent, up ? up->depth + 1 : 0};
+  e->site = (struct np_site){copy, line, parent, depth};
   e->next = *bucket;
   *bucket = s->count;
   return s->count++;
