@@ -12,6 +12,7 @@ local json = require "neap.json"
 local key = require "neap.cassette.key"
 local redact = require "neap.cassette.redact"
 local scope = require "neap.scope"
+local uv = require "neap.uv"
 
 local floor = math.floor
 local now = core.now
@@ -34,6 +35,7 @@ local SORTED = { sort_keys = true }
 ---@field package turn neap.Semaphore who writes
 ---@field package writer neap.Task?
 ---@field package open table<integer, table> streams that are still being read, by number
+---@field package secrets neap.cassette.Secrets known so far
 ---@field package stopped boolean?
 local Recording = {}
 Recording.__index = Recording
@@ -67,37 +69,37 @@ end
 
 -- -- Lines --------------------------------------------------------------------
 
---- The secrets in a list of headers: most requests have their client's.
-local function secrets_of(self, url, list, names)
-  if url:find "[?@]" then return redact.values(url, list, names) end
-  local known = self.known[list]
-  if not known then
-    known = redact.values(url, list, names)
-    self.known[list] = known
-  end
-  return known
-end
-
 local function content_type(list)
   for i = 1, #list, 2 do
     if list[i]:lower() == "content-type" then return list[i + 1] end
   end
 end
 
+--- What the entry's request carries is known before its answer, and those of others.
+local function learn(self, entry)
+  local body = entry.sent
+  if body and #body > MAX_BODY then body = body:sub(1, MAX_BODY) end
+  self.secrets:learn(entry.url, entry.list, entry.names, body, body and content_type(entry.list))
+  entry.generation = self.secrets.generation
+end
+
 --- A request is about to be sent.
 local function begin(self, names, method, url, list, body)
   self.requests = self.requests + 1
-  return { n = self.requests, at = now(), method = method, url = url, list = list or {}, names = names, sent = body }
+  local entry = { n = self.requests, at = now(), method = method, url = url, list = list or {}, names = names,
+    sent = body }
+  learn(self, entry)
+  return entry
 end
 
-local function put_body(self, row, entry, body, length)
+local function put_body(self, row, body, length)
   row.response_bytes = length
   if self.bodies == "none" or length == 0 then return end
   if length > MAX_BODY then
     row.body_left_out = true
     return
   end
-  body = redact.body(body, entry.secrets)
+  body = redact.body(body, self.secrets)
   if core.utf8_clean(body) == body then
     row.body = body
   else
@@ -114,12 +116,12 @@ end
 
 local function put_answer(self, row, entry, res)
   row.status, row.version, row.sends = res.status, res.version, res.sends
-  row.headers = redact.headers(core.http_headers(res.raw), entry.secrets, entry.names)
+  row.headers = redact.headers(core.http_headers(res.raw), self.secrets, entry.names)
   row.timings = timings_of(res.raw)
   local chunks = entry.chunks
-  if not chunks then return put_body(self, row, entry, res.body, #res.body) end
+  if not chunks then return put_body(self, row, res.body, #res.body) end
   row.chunks = json.array(entry.times)
-  put_body(self, row, entry, table.concat(chunks), entry.received)
+  put_body(self, row, table.concat(chunks), entry.received)
 end
 
 local function put_error(row, entry, err)
@@ -139,9 +141,10 @@ local function note(self, entry, res, err)
   entry.noted = true
   self.open[entry.n] = nil
   local kind = content_type(entry.list)
-  if entry.parts and entry.parts[1] then entry.sent = table.concat(entry.parts) end
-  entry.secrets = secrets_of(self, entry.url, entry.list, entry.names)
-  local url = redact.scrub(key.url(entry.url), entry.secrets)
+  local parts = entry.parts and entry.parts[1]
+  if parts then entry.sent = table.concat(entry.parts) end
+  if parts or entry.generation ~= self.secrets.generation then learn(self, entry) end
+  local url = redact.scrub(key.url(entry.url), self.secrets)
   local row = { n = entry.n, start = round(entry.at - self.began), method = entry.method, url = url,
     url_mark = key.mark(entry.url, url) }
   if entry.sent then
@@ -259,6 +262,23 @@ local function header(self)
     unix = round(core.time()), date = os.date("!%Y-%m-%dT%H:%M:%SZ", floor(core.time())) }, SORTED)
 end
 
+--- A new file that its owner only can read. A file that is there is replaced, for it
+--- would keep its mode; what is not a plain file of this user's is written to as it is.
+local function open_private(path)
+  local stat = fs.lstat(path)
+  if stat and stat.type == "directory" then return fs.open(path, "w") end -- says why not
+  if stat and (stat.type ~= "file" or stat.uid ~= uv.getuid()) then
+    core.log("warning", ("the cassette '%s' is not a plain file of this user's: who may read it is not up to neap")
+      :format(path))
+    return fs.open(path, "w", { mode = "600" })
+  end
+  if stat then
+    local ok, err = fs.remove(path)
+    if not ok and err.code ~= "ENOENT" then return nil, err end
+  end
+  return fs.open(path, "wx", { mode = "600" })
+end
+
 --- Begins a recording into a new file. Waits.
 ---@param path string
 ---@param bodies "all"|"none"
@@ -268,10 +288,10 @@ function M.start(path, bodies)
   if http.on_client then
     return nil, errors.new { kind = "invalid", message = "there is a recording already; stop it first" }
   end
-  local file, err = fs.open(path, "w", { mode = "600" })
+  local file, err = open_private(path)
   if not file then return nil, err end
   local self = setmetatable({ path = path, bodies = bodies, requests = 0, began = now(), file = file, lines = {},
-    turn = flow.semaphore(1), open = {}, known = setmetatable({}, { __mode = "k" }) }, Recording)
+    turn = flow.semaphore(1), open = {}, secrets = redact.memory() }, Recording)
   self:write(header(self))
   function http.on_client(native, names)
     return setmetatable({ native = native, recording = self, names = names }, Native)

@@ -1,159 +1,108 @@
---- What of a request must not be in a cassette, and its removal. Pure.
+--- What of a request must not be in a cassette, and its removal.
 ---
 --- Three nets, each for what slips through the one before: values under names that
---- speak of secrets (headers, query, members of JSON); the very values that the
---- request carried, wherever the answer repeats them; and request headers and bodies
---- are never kept at all.
-local base64 = require "neap.base64"
-local redirect = require "neap.http.redirect"
+--- speak of secrets (headers, parameters, members of JSON, elements); the very values
+--- that were sent under such names or handed out, wherever an answer repeats them
+--- (neap.cassette.redact.memory); and request headers and bodies are never kept at all.
+local finder = require "neap.cassette.redact.finder"
+local json = require "neap.json"
+local memory = require "neap.cassette.redact.memory"
+local names = require "neap.cassette.redact.names"
+local text_module = require "neap.cassette.redact.text"
 
 local find, gsub, lower, sub = string.find, string.gsub, string.lower, string.sub
+local scan, replace = text_module.scan, finder.replace
 
 local M = {}
 
 --- What stands in a secret's place.
 M.MARK = "REDACTED"
 
-local MIN_VALUE = 6 -- bytes; a shorter value may be any word of an answer
-
---- Parts of header names that are secrets' whatever the rest of the name says.
-local HEADER_WORDS = { "authoriz", "cookie", "token", "secret", "password", "api%-?key", "credential", "session%-?id",
-  "signature" }
-
---- Names of query parameters, in small letters without what is neither letter nor digit.
-local QUERY_NAMES = {
-  key = true, token = true, auth = true, authorization = true, authtoken = true, idtoken = true, refreshtoken = true,
-  sig = true, secret = true, passwd = true, pwd = true, session = true, sessionid = true, sid = true, jwt = true,
-  credential = true, xamzcredential = true, xamzsecuritytoken = true, xgoogcredential = true,
-}
---- The same, at the end of a name. "token" is not: a page token is none.
-local QUERY_ENDS = { "apikey", "accesstoken", "secret", "password", "signature", "secretkey", "privatekey" }
-
---- Members of JSON that hold what a server hands out or was sent. "token" is not: it
---- is a word of language models too.
-local MEMBERS = { "access_token", "refresh_token", "id_token", "auth_token", "session_token", "client_secret",
-  "api_key", "apiKey", "apikey", "accessToken", "refreshToken", "idToken", "clientSecret", "secret", "password",
-  "private_key" }
+local MARK = M.MARK
+local MAX_CHECKED = 2 ^ 20 -- bytes of JSON that is looked at again when a part of it is gone
 
 --- Whether a header's value is a secret.
 ---@param name string in any case
 ---@param more? table<string, boolean> lower-case names besides
 ---@return boolean
 function M.is_secret_header(name, more)
-  name = lower(name)
-  if redirect.SECRET_HEADERS[name] or more and more[name] then return true end
-  if find(name, "ratelimit", 1, true) then return false end -- of tokens that are none of these
-  for _, word in ipairs(HEADER_WORDS) do
-    if find(name, word) then return true end
-  end
-  return false
+  return names.header(name, more)
 end
 
-local function is_secret_parameter(name)
-  name = gsub(name, "%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
-  name = gsub(lower(name), "[^%w]", "")
-  if QUERY_NAMES[name] then return true end
-  for _, ending in ipairs(QUERY_ENDS) do
-    if sub(name, -#ending) == ending then return true end
-  end
-  return false
+--- What a recording, or a replay, knows of secrets: at first nothing.
+---@return neap.cassette.Secrets
+function M.memory()
+  return memory.new()
+end
+
+local function hidden(name, value)
+  if value ~= "" and names.class(name) then return name .. "=" .. MARK end
+end
+
+local function hidden_in_path(name, value)
+  return value ~= "" and names.class(name) and ";" .. name .. "=" .. MARK or nil
+end
+
+local function hidden_bot(number, key)
+  return #key >= 20 and "/bot" .. number .. ":" .. MARK or nil
 end
 
 --- A url without user information, fragment and the values of secret parameters.
 ---@param url string
 ---@return string
 function M.url(url)
+  if find(url, "/bot", 1, true) then url = gsub(url, "/bot(%d+):([%w_-]+)", hidden_bot) end
+  if not find(url, "[?#@;]") then return url end
   url = gsub(url, "#.*$", "")
   url = gsub(url, "^(%a[%w+.-]*://)[^/?]*@", "%1")
   local mark = find(url, "?", 1, true)
-  if not mark then return url end
-  local query = gsub(sub(url, mark + 1), "([^&;=]+)=([^&;]*)", function(name, value)
-    if value ~= "" and is_secret_parameter(name) then return name .. "=" .. M.MARK end
-  end)
-  return sub(url, 1, mark) .. query
+  local path, query = sub(url, 1, mark or -1), mark and sub(url, mark + 1) or ""
+  path = gsub(path, ";([%w_.-]+)=([^;/?]*)", hidden_in_path)
+  query = gsub(query, "([^&;=]+)=([^&;]*)", hidden)
+  if find(query, "%3", 1, true) then query = replace(query, scan(query, MARK).spans, MARK) end
+  return path .. query
 end
 
--- -- The values that a request carried ----------------------------------------
-
-local function add(list, value)
-  if value and #value >= MIN_VALUE then list[#list + 1] = value end
-end
-
---- "Bearer x": x too; "Basic eDp5": the password in it too.
-local function add_credentials(list, value)
-  local scheme, rest = value:match "^(%a[%w-]*)%s+(.+)$"
-  if rest then add(list, rest) end
-  if scheme and lower(scheme) == "basic" then
-    local pair = base64.decode(rest)
-    add(list, pair)
-    add(list, pair and pair:match "^[^:]*:(.+)$")
-  end
-  add(list, value)
-end
-
-local function add_of_url(list, url)
-  local user = url:match "^%a[%w+.-]*://([^/?#]*)@"
-  if user then
-    add(list, user:match "^[^:]*:(.+)$")
-    add(list, user)
-  end
-  for name, value in (url:match "%?([^#]*)" or ""):gmatch "([^&;=]+)=([^&;]*)" do
-    if is_secret_parameter(name) then
-      add(list, value)
-      local plain = gsub(value, "%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
-      if plain ~= value then add(list, plain) end
-    end
-  end
-end
-
---- The secret values of a request, longest first.
----@param url string as it is sent
----@param flat string[] its headers
----@param more? table<string, boolean> lower-case names of secret headers besides
----@return string[]
-function M.values(url, flat, more)
-  local list = {}
-  for i = 1, #flat, 2 do
-    if M.is_secret_header(flat[i], more) then add_credentials(list, flat[i + 1]) end
-  end
-  add_of_url(list, url)
-  table.sort(list, function(a, b)
-    if #a ~= #b then return #a > #b end
-    return a < b
-  end)
-  return list
-end
-
---- A text without these values.
+--- A text without the values that are known, however they are written in it.
 ---@param text string
----@param values string[]
+---@param secrets neap.cassette.Secrets
 ---@return string
-function M.scrub(text, values)
-  for i = 1, #values do
-    local value = values[i]
-    if find(text, value, 1, true) then text = gsub(text, gsub(value, "%p", "%%%0"), M.MARK) end
-  end
-  return text
+function M.scrub(text, secrets)
+  return replace(text, secrets:find(text), MARK)
 end
 
 -- -- Answers ------------------------------------------------------------------
 
---- An answer's headers, by lower-case name; repeated ones as an array.
+local LEADS = { ["location"] = true, ["content-location"] = true }
+
+--- A header's value that stands under no secret name.
+local function header_value(name, value, secrets)
+  if LEADS[name] then value = M.url(value) end
+  value = replace(value, secrets:find(value), MARK)
+  if find(value, "[?&@{]") then value = replace(value, scan(value, MARK).spans, MARK) end
+  return value
+end
+
+--- An answer's headers, by lower-case name; repeated ones as an array. What they hand
+--- out is known from then on.
 ---@param flat string[]
----@param values string[] secrets of the request
----@param more? table<string, boolean>
+---@param secrets neap.cassette.Secrets
+---@param more? table<string, boolean> lower-case names of secret headers besides
 ---@return table<string, string|string[]>
-function M.headers(flat, values, more)
-  local result = {}
+function M.headers(flat, secrets, more)
+  local list, result, leads = {}, {}, false
   for i = 1, #flat, 2 do
     local name, value = lower(flat[i]), flat[i + 1]
-    if M.is_secret_header(name, more) then
-      value = M.MARK
-    elseif name == "location" or name == "content-location" then
-      value = M.scrub(M.url(value), values)
-    else
-      value = M.scrub(value, values)
-    end
+    local secret = names.header(name, more)
+    if secret or LEADS[name] then secrets:learn_header(name, value) end
+    leads = leads or LEADS[name]
+    list[i], list[i + 1] = name, secret and MARK or value
+  end
+  local all = table.concat(list, "\n")
+  local clean = not leads and not find(all, "[?&@{]") and #secrets:find(all) == 0
+  for i = 1, #list, 2 do
+    local name, value = list[i], list[i + 1]
+    if not clean and value ~= MARK then value = header_value(name, value, secrets) end
     local old = result[name]
     if type(old) == "table" then
       old[#old + 1] = value
@@ -164,38 +113,25 @@ function M.headers(flat, values, more)
   return result
 end
 
---- Where a JSON string ends that begins at `at`: its closing quote, or the text's end.
-local function string_end(text, at)
-  while true do
-    local stop = find(text, '["\\]', at)
-    if not stop then return #text + 1 end
-    if sub(text, stop, stop) == '"' then return stop end
-    at = stop + 2
-  end
+--- Whether a text was JSON and is none any more.
+local function is_broken(before, after)
+  if #before > MAX_CHECKED or not find(before, '^%s*[%[{"]') then return false end
+  return json.decode(before) ~= nil and json.decode(after) == nil
 end
 
---- A text without the strings under a name.
-local function without_member(text, name)
-  local pattern, parts, from = '"' .. name .. '"%s*:%s*"', {}, 1
-  while true do
-    local _, quote = find(text, pattern, from)
-    if not quote then break end
-    parts[#parts + 1] = sub(text, from, quote) .. M.MARK
-    from = string_end(text, quote + 1)
-  end
-  return table.concat(parts) .. sub(text, from)
-end
-
---- An answer's body.
+--- An answer's body. What it hands out under names of secrets is known from then on.
 ---@param body string
----@param values string[] secrets of the request
+---@param secrets neap.cassette.Secrets
 ---@return string
-function M.body(body, values)
-  body = M.scrub(body, values)
-  for _, name in ipairs(MEMBERS) do
-    if find(body, name, 1, true) then body = without_member(body, name) end
+function M.body(body, secrets)
+  local result = replace(body, secrets:find(body), MARK)
+  local found = scan(result, MARK)
+  if #found.spans > 0 then
+    secrets:learn_found(found.values)
+    result = replace(result, found.spans, MARK)
   end
-  return body
+  if result ~= body and is_broken(body, result) then return '"' .. MARK .. '"' end
+  return result
 end
 
 return M

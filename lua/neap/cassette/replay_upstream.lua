@@ -37,6 +37,7 @@ local NOT_KEPT = { ["content-length"] = true, ["content-encoding"] = true, ["tra
 ---@field package opened neap.cassette.Opening[] new connections, in order of time
 ---@field package pools table<string, neap.cassette.Entry[]> by endpoint
 ---@field package pool neap.cassette.Entry[]
+---@field package secrets neap.cassette.Secrets of what was sent so far
 local Upstream = {}
 Upstream.__index = Upstream
 
@@ -172,6 +173,7 @@ function Upstream:start(now, seed)
     return fate
   end
   self.streams, self.law, self.stats, self.visits = source, law, statistics.new(now, false), {}
+  self.secrets = redact.memory()
   self.draw, self.draw_connect, self.connections = source:stream "id", source:stream "connect", 0
   self.counts = { recorded = 0, past = 0, unknown = 0, unfinished = 0, limited = 0, injected = 0, failed_connects = 0,
     empty = 0 }
@@ -190,7 +192,8 @@ local function url_of(self, request)
     flat[#flat + 1] = name
     flat[#flat + 1] = value
   end
-  local url = redact.scrub(key.url(address), redact.values(address, flat))
+  self.secrets:learn(address, flat)
+  local url = redact.scrub(key.url(address), self.secrets)
   return url, key.mark(address, url)
 end
 
