@@ -17,8 +17,8 @@ enum { EXIT_SCRIPT_ERROR = 1, EXIT_SIGNAL = 128 };
 static neap_t *runtime; /* for the signal handler only */
 static volatile sig_atomic_t interrupted_by;
 
-/* The first Ctrl-C (or SIGTERM) cancels every task, so that clean-up runs; the
- * second one finds the default action and ends the process. */
+/* The first Ctrl-C (or SIGTERM, SIGHUP) cancels every task, so that clean-up
+ * runs; the second one finds the default action and ends the process. */
 static void on_interrupt(int signum) {
   interrupted_by = signum;
   (void)signal(signum, SIG_DFL);
@@ -110,6 +110,7 @@ int main(int argc, char **argv) {
   (void)signal(SIGPIPE, SIG_IGN);
   (void)signal(SIGINT, on_interrupt);
   (void)signal(SIGTERM, on_interrupt);
+  if (signal(SIGHUP, on_interrupt) == SIG_IGN) (void)signal(SIGHUP, SIG_IGN);
   if (neap_register(runtime, "set_exit_code", set_exit_code, &exit_code) != 0 ||
       neap_register(runtime, "exe_path", exe_path, argv[0]) != 0 ||
       neap_run_string(runtime, start, "=neap", argc - 1, argv + 1) != 0) {
@@ -122,6 +123,7 @@ int main(int argc, char **argv) {
         interrupted_by ? EXIT_SIGNAL + interrupted_by : EXIT_SCRIPT_ERROR;
   (void)signal(SIGINT, SIG_DFL);
   (void)signal(SIGTERM, SIG_DFL);
+  if (signal(SIGHUP, SIG_DFL) == SIG_IGN) (void)signal(SIGHUP, SIG_IGN);
   neap_free(runtime);
   if (fflush(stdout) != 0 || ferror(stdout)) {
     fprintf(stderr, "neap: cannot write standard output\n");

@@ -164,6 +164,23 @@ describe("a recording", function()
     assert.equal("closed", err.kind) -- a client of the recording works on as any other
   end)
 
+  it("replaces a cassette, and nothing else", function()
+    up { host = "api.test" }
+    local function record()
+      local recording, err = cassette.record(path)
+      if recording then assert(recording:stop()) end
+      return recording ~= nil, err and err.message
+    end
+    assert.is_true(record())
+    assert.is_true(record())
+    tmp.write(path, "")
+    assert.is_true(record())
+    tmp.write(path, "print 'a script'")
+    assert.same({ false, "'" .. path .. "' is there already and is no cassette; give another name, or remove it" },
+      { record() })
+    assert.equal("print 'a script'", tmp.read(path))
+  end)
+
   it("is one at a time, and says why it cannot be", function()
     local recording = assert(cassette.record(path))
     local second, err = cassette.record(path .. "2")

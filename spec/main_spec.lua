@@ -24,7 +24,7 @@ describe("the program #real", function()
     assert.matches("^neap: cannot write[^\n]*standard output", result.err)
   end)
 
-  for signal, code in pairs { sigint = 130, sigterm = 143 } do
+  for signal, code in pairs { sigint = 130, sigterm = 143, sighup = 129 } do
     it("cancels its tasks at " .. signal .. " and ends with " .. code, function()
       local running = child.start { "-e", [[
         io.stdout:setvbuf "no"

@@ -95,6 +95,14 @@ describe("a world over real sockets #real", function()
       client:close()
     end, { upstream = "a.test" }))
 
+  it("answers 500 for a handler that raises, and counts it", served({ { host = "h.test", handler = function()
+    error "bad"
+  end } }, function(port, mock)
+    assert.equal(500, ask(port, "h.test").status)
+    assert.same({ ["500"] = 1 }, mock.world.upstreams[1].stats.statuses)
+    assert.equal(0, mock.world.upstreams[1].stats.open)
+  end))
+
   it("has handlers that an outage meets as it meets laws", served({
     { host = "refuse.test", region = "x", handler = function() return 200, "x" end },
     { host = "status.test", region = "y", handler = function() return 200, "y" end },

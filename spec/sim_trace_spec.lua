@@ -181,6 +181,28 @@ describe("neap sim #real", function()
     assert.matches("\n" .. first:gsub("%p", "%%%0") .. "\n", assert(neap.fs.read(folder .. "/kept")))
   end)
 
+  it("--check-determinism ends both runs and removes its files when it is interrupted", function()
+    local marker = folder .. "/alive"
+    local process = child.start { "sim", "--check-determinism", script(([[
+      local file = io.open(%q, "a") file:write "x" file:close()
+      while true do end]]):format(marker)) }
+    local function runs()
+      local file = io.open(marker, "rb")
+      local text = file and file:read "*a" or ""
+      if file then file:close() end
+      return #text
+    end
+    while runs() < 2 do require("neap").sleep(0.02) end
+    process:kill "sigterm"
+    assert.equal(143, process:wait().code)
+    for pid in require("lfs").dir "/proc" do
+      local file = pid:find "^%d+$" and io.open("/proc/" .. pid .. "/cmdline", "rb")
+      local words = file and file:read "*a"
+      if file then file:close() end
+      assert.is_nil(words and words:find(folder, 1, true), words)
+    end
+  end)
+
   it("--check-determinism compares what is written, too, and needs a file", function()
     local run = child.run { "sim", "--check-determinism", script [[
       print "one"

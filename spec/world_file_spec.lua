@@ -126,6 +126,8 @@ describe("a world file", function()
     { "upstream { host = 'http://a' }", "option 'host' must be a host's name" },
     { "upstream { host = 'a/path' }", "option 'host' must be a host's name" },
     { "upstream { host = 'a:99999' }", "option 'host' must be a host's name" },
+    { "upstream { host = '*.a' }", "option 'host' must be a host's name" },
+    { "upstream { host = 'a', latency = { law = 'empirical', file = '.' } }", "it is a folder" },
     { "upstream { host = '' }", "option 'host' must be a host's name" },
     { "upstream { host = 'a', latency = 1 / 0 }", "world.lua:1: upstream 'a': option 'latency': must be a finite" },
     { "upstream { host = 'a', errors = { { status = 503, probability = 1, latency = { law = 'x' } } } }",

@@ -262,6 +262,15 @@ local function header(self)
     unix = round(core.time()), date = os.date("!%Y-%m-%dT%H:%M:%SZ", floor(core.time())) }, SORTED)
 end
 
+--- Whether a file begins as cassettes do: nothing else is replaced.
+local function is_cassette(path)
+  local file = fs.open(path, "r")
+  if not file then return true end -- it cannot be read, and whether it can be removed will be seen
+  local head = file:read(512)
+  file:close()
+  return type(head) == "string" and head:find '^{[^\n]*"neap_cassette":' ~= nil
+end
+
 --- A new file that its owner only can read. A file that is there is replaced, for it
 --- would keep its mode; what is not a plain file of this user's is written to as it is.
 local function open_private(path)
@@ -273,6 +282,10 @@ local function open_private(path)
     return fs.open(path, "w", { mode = "600" })
   end
   if stat then
+    if stat.size > 0 and not is_cassette(path) then
+      return nil, errors.new { kind = "invalid",
+        message = ("'%s' is there already and is no cassette; give another name, or remove it"):format(path) }
+    end
     local ok, err = fs.remove(path)
     if not ok and err.code ~= "ENOENT" then return nil, err end
   end

@@ -76,6 +76,13 @@ Lab.__index = Lab
 local function open(opts, rest)
   local path = table.remove(rest, 1)
   if not path then stop(EXIT_USAGE, "needs a script (try 'neap help lab')") end
+  local verb = not path:find "[/.]" and require("neap.options").nearest(path, { "recommend", "fit" })
+  local file = verb and io.open(path, "rb")
+  if file then
+    file:close()
+  elseif verb then
+    stop(EXIT_USAGE, "there is no script '%s'; did you mean '%s'?", path, verb)
+  end
   check_plots(opts.plot)
   local lab = setmetatable({ opts = opts, pool = require "neap.lab.pool",
     base = { path = path, args = rest, world = opts.world } }, Lab)

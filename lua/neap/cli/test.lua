@@ -34,8 +34,10 @@ end
 
 local function seed_of(argv)
   for i, argument in ipairs(argv) do
-    local text = argument:match "^%-%-seed=(%d+)$" or (argument == "--seed" and argv[i + 1])
+    local text = argument:match "^%-%-seed=(%d+)$"
+      or argument == "--seed" and (argv[i + 1] or ""):match "^%d+$"
     if tonumber(text) then return tonumber(text) end
+    if argument == "--seed" or argument:find "^%-%-seed=" then return nil end
   end
   return 1
 end
@@ -87,6 +89,8 @@ function M.main(_, argv)
       return 0
     end
   end
+  local seed = seed_of(argv)
+  if not seed then return EXIT_USAGE, "option '--seed' needs a whole number from 0" end
   local found, message = pcall(require, "busted.compatibility")
   if not found then
     return EXIT_FAILED, "busted cannot be loaded (Debian: apt-get install lua-busted): " .. message:match "^[^\n]*"
@@ -98,7 +102,7 @@ function M.main(_, argv)
   rawset(_G, "arg", arguments)
   keep_loaded()
   core.hog_threshold(HARNESS_HOG_S)
-  local counts = require("neap.cli.test_runner").install { seed = seed_of(argv) }
+  local counts = require("neap.cli.test_runner").install { seed = seed }
   return finish(counts, run_busted(require "busted.runner"))
 end
 

@@ -47,9 +47,12 @@ local specs = {
   price = { type = "table" },
   measures = { type = "table" },
   windows = { type = "table" },
-  timeline = { type = "number", above = 0 },
+  timeline = { type = "number", min = 0.01 },
   title = { type = "string" },
 }
+
+local count = { type = "number", min = 0 }
+local request_specs = { tokens = count, input = count, max_tokens = count }
 
 ---@class neap.lab.Experiment: neap.lab.ExperimentOptions
 ---@field names string[] of the policies, in order
@@ -69,6 +72,10 @@ local function read_policies(given)
   local function add(name, policy)
     if type(name) ~= "string" or name == "" then
       options.fail(("%s: option 'policies': a name must be a text, got %s"):format(WHERE, tostring(name)))
+    end
+    if name:find "%c" then
+      options.fail(("%s: option 'policies': a name must have no control characters: '%s'"):format(WHERE,
+        (name:gsub("%c", "?"))))
     end
     if by_name[name] ~= nil then options.fail(("%s: option 'policies': '%s' is there twice"):format(WHERE, name)) end
     local problem = policies.problem(policy)
@@ -130,6 +137,10 @@ end
 function M.new(given)
   local self = options.check(WHERE, given, specs)
   self.names, self.by_name = read_policies(self.policies)
+  if self.title and self.title:find "%c" then
+    options.fail(WHERE .. ": option 'title' must be one line without control characters")
+  end
+  if type(self.request) == "table" then options.check(WHERE .. ": request", self.request, request_specs) end
   self.load = loads.check(self.load, WHERE .. ": load")
   self.known, self.own = measures.read(self, WHERE)
   local list = self.known.list

@@ -102,7 +102,7 @@ function M.build(name, spec, changes, env)
   local standard = require("neap.policy")
   if type(spec) == "table" then return standard.standard(M.changed(spec, changes or {})) end
   local policy = spec(env)
-  if policy == nil or policy == false then return nil end
+  if policy == false then return nil end
   if not standard.is(policy) then
     options.fail(("neap.lab: policy '%s': the function must return a policy, or false for none, got %s"):format(name,
       type(policy)))

@@ -161,6 +161,22 @@ local function drive(experiment, job, account, operate, env)
   end)
 end
 
+--- What a call does.
+local function sender(experiment, env)
+  if not experiment.send then return direct(experiment, env) end
+  local send = experiment.send(env)
+  if type(send) ~= "function" then
+    options.fail("neap.lab: option 'send' must return the function that makes a call, got " .. type(send))
+  end
+  return send
+end
+
+--- A report about hosts that nobody serves would tell nothing.
+local function check_served(network)
+  local message = network:unserved_host()
+  if message then error("neap.lab: " .. message, 0) end
+end
+
 --- Runs it. Needs a virtual clock; draws of the runtime's own stream begin anew.
 --- Waits; raises what the policy or the load raises.
 ---@param experiment neap.lab.Experiment
@@ -181,7 +197,7 @@ function M.run(experiment, job)
     world:start(now(), job.seed)
   end
   local env = environment(world, job)
-  local send = experiment.send and experiment.send(env) or direct(experiment, env)
+  local send = sender(experiment, env)
   if experiment.attempt_timeout then send = limited(send, experiment.attempt_timeout) end
   local policy = policies.build(job.policy, experiment.by_name[job.policy], job.changes, env)
   local account = accounts.new(experiment.known, now())
@@ -189,7 +205,10 @@ function M.run(experiment, job)
   drive(experiment, job, account, operator(experiment, policy, send, account, network), env)
   if tally then tally:stop() end
   local row = row_of(experiment, job, account, env, tally)
-  if network then require("neap.sim.network").down() end
+  if network then
+    check_served(network)
+    require("neap.sim.network").down()
+  end
   core.reseed(seed_before)
   return row
 end

@@ -139,7 +139,11 @@ local function by_handler(upstream, request)
     stats:finish(index, outcome, now() - request.arrived)
     return instead
   end
-  local status, body, more = upstream.handler(request)
+  local ok, status, body, more = pcall(upstream.handler, request)
+  if not ok then
+    stats:finish(index, errors.is(status, "cancelled") and "disconnect" or 500, now() - request.arrived)
+    error(status, 0)
+  end
   if type(status) == "table" and status.chunks then
     local answer = { status = status.status or 200, headers = status.headers or {}, chunks = status.chunks }
     local gone = play(request, answer, now(), now())

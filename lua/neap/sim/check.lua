@@ -4,6 +4,7 @@
 local await = require "neap.await"
 local core = require "neap.core"
 local fs = require "neap.fs"
+local scope = require "neap.scope"
 local uv = require "neap.uv"
 
 local M = {}
@@ -43,7 +44,15 @@ local function spawn(arguments, files)
     end)
   for _, fd in ipairs { out, err, null } do uv.fs_close(fd) end
   if not process then return nil, tostring(message) end
+  run.process = process
   return run
+end
+
+--- Ends what still runs.
+local function stop(runs)
+  for _, run in ipairs(runs) do
+    if not run.code and not run.process:is_closing() then run.process:kill "sigkill" end
+  end
 end
 
 local function wait_for(run)
@@ -106,8 +115,7 @@ local function pass_on(path, to)
   file:close()
 end
 
-local function run_twice(arguments, opts, folder)
-  local runs = {}
+local function run_twice(arguments, opts, folder, runs)
   for i = 1, 2 do
     local files = { out = folder .. "/out" .. i, err = folder .. "/err" .. i, trace = folder .. "/trace" .. i }
     if i == 1 and opts.trace then files.trace = opts.trace end
@@ -116,12 +124,11 @@ local function run_twice(arguments, opts, folder)
     list[#list + 1] = "--"
     for _, word in ipairs(arguments.script) do list[#list + 1] = word end
     local run, message = spawn(list, files)
-    if not run then return nil, message end
+    if not run then return message end
     runs[i] = run
     for name, path in pairs(files) do run[name] = path end
   end
   for i = 1, 2 do wait_for(runs[i]) end
-  return runs
 end
 
 local function judge(runs)
@@ -154,10 +161,13 @@ function M.main(opts, rest)
   core.clock_virtual(false)
   local folder, err = fs.tmpdir()
   if not folder then return EXIT_DIFFERENT, tostring(err.message) end
-  local runs, message = run_twice({ options = M.option_words(rawget(_G, "arg"), rest), script = rest }, opts, folder)
-  local code = EXIT_DIFFERENT
-  if runs then code, message = judge(runs) end
-  fs.remove(folder, { recursive = true })
+  local runs, code = {}, EXIT_DIFFERENT
+  local arguments = { options = M.option_words(rawget(_G, "arg"), rest), script = rest }
+  local ok, message = pcall(run_twice, arguments, opts, folder, runs)
+  stop(runs) -- of an interrupted one
+  if ok and not message then code, message = judge(runs) end
+  scope.shield(fs.remove, folder, { recursive = true })
+  if not ok then error(message, 0) end
   return code, message
 end
 

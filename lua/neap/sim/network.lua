@@ -8,6 +8,7 @@ local handlers = require "neap.sim.handlers"
 local listeners = require "neap.sim.listeners"
 local operations = require "neap.sim.operations"
 local players = require "neap.sim.players"
+local sorted = require "neap.sorted"
 
 local huge, max = math.huge, math.max
 local find, lower, sub = string.find, string.lower, string.sub
@@ -390,10 +391,11 @@ function Network:asked()
   return list
 end
 
---- Whether hosts were asked that nobody serves.
----@return boolean
-function Network:was_asked_for_others()
-  return next(self.unserved) ~= nil
+--- Of the hosts that were asked and that nobody serves the first by name, in words; nil:
+--- there is none.
+---@return string?
+function Network:unserved_host()
+  return (sorted.first(self.unserved, function() return true end))
 end
 
 --- Requests that went out per operation; nil before the first.

@@ -61,7 +61,7 @@ function Tally:add(network)
     local row = self:target(asked.name)
     row.requests, row.failed = row.requests + asked.requests, row.failed + asked.failed
   end
-  self.others = self.others or network:was_asked_for_others()
+  self.others = self.others or network:unserved_host() ~= nil
   local world = network.world
   if not world then return end
   add_once(self.worlds, world.path or "a world of the script")

@@ -71,20 +71,21 @@ end
 local function read_samples(path)
   local file, message = io.open(path, "rb")
   if not file then return nil, "cannot read " .. message end
+  local content = file:read "*a"
+  file:close()
+  if not content then return nil, ("cannot read %s: it is a folder"):format(path) end
   local samples, number = {}, 0
-  for line in file:lines() do
+  for line in content:gmatch "([^\n]*)\n?" do
     number = number + 1
     local text = line:match "^%s*(.-)%s*$"
     if text ~= "" and text:sub(1, 1) ~= "#" then
       local value = tonumber(text)
       if not value then
-        file:close()
         return nil, ("%s:%d: '%s' is no number"):format(path, number, text)
       end
       samples[#samples + 1] = value
     end
   end
-  file:close()
   if #samples == 0 then return nil, path .. " has no numbers" end
   return samples
 end
@@ -161,7 +162,7 @@ local function check_host(where, host)
   local name, port = host:match "^%[([%x:.]+)%]:(%d+)$"
   if not name then name = host:match "^%[?([%x:.]*:[%x:.]*:[%x:.]*)%]?$" end
   if not name then
-    name, port = host:match "^([^%s/?#@:%[%]]+):?(%d*)$"
+    name, port = host:match "^([^%s/?#@:%[%]*]+):?(%d*)$"
     if port == "" then port = nil end
   end
   local number = tonumber(port)
