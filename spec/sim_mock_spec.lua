@@ -129,6 +129,13 @@ describe("a mock", function()
     mock:reset()
   end)
 
+  it("complains of a reply that raises, and answers 500", function()
+    mock:on { url = "/r" }:reply(function() error("oops", 0) end)
+    assert.equal(500, client:get("http://a.test/r").status)
+    assert.matches("sim_mock_spec.lua:%d+: the reply of /r raised: oops$", mock:problem())
+    mock:reset()
+  end)
+
   it("complains of rules that were used less often than they should be", function()
     mock:on { url = "/never" }
     mock:on({ url = "/twice" }):times(2)

@@ -1,5 +1,6 @@
 --- A mock: rules that answer a script's requests in virtual time. docs/sim/testing.md.
 local core = require "neap.core"
+local errors = require "neap.error"
 local fixtures = require "neap.sim.fixtures"
 local handlers = require "neap.sim.handlers"
 local headers_module = require "neap.http.headers"
@@ -145,7 +146,7 @@ end
 ---@field requests neap.sim.SeenRequest[] that came, in order; those that no rule was for, too
 ---@field path string for messages
 ---@field package rules neap.sim.Rule[]
----@field package unmatched string[]
+---@field package complaints string[]
 ---@field package upstreams table<string, table>
 ---@field package network neap.sim.Network
 local Mock = {}
@@ -178,7 +179,21 @@ local function nearest(mock, seen)
   return ("the nearest rule, %s (%s): %s"):format(best.where, best.matcher.text, table.concat(fewest, "; "))
 end
 
-local function handler_of(rule, act)
+--- The reply of a rule; one that raises fails the test, whatever the client makes of it.
+local function reply_of(mock, rule, act, request)
+  local function note(ok, ...)
+    if ok then return ... end
+    local err = ...
+    if not errors.is(err, "cancelled") then
+      table.insert(mock.complaints, ("%s: the reply of %s raised: %s"):format(rule.where, rule.matcher.text,
+        tostring(err)))
+    end
+    error(err, 0)
+  end
+  return note(pcall(act.answer, request))
+end
+
+local function handler_of(mock, rule, act)
   return function(request)
     if act.fails == "hang" then
       request:wait_disconnect()
@@ -186,7 +201,7 @@ local function handler_of(rule, act)
     end
     if rule.seconds > 0 then core.sleep(rule.seconds) end
     if act.fails then return request:drop() end
-    return act.answer(request)
+    return reply_of(mock, rule, act, request)
   end
 end
 
@@ -212,13 +227,13 @@ function Upstream:takes(slot, now, method, target, ...)
   table.insert(mock.requests, seen)
   if not rule then
     local text = ("no rule of the mock is for %s %s"):format(method, seen.url)
-    table.insert(mock.unmatched, ("%s; %s"):format(text, nearest(mock, seen)))
+    table.insert(mock.complaints, ("%s; %s"):format(text, nearest(mock, seen)))
     core.sim_fail(slot, "invalid", text)
     return nil
   end
   local act = rule:next_act()
   rule.uses, seen.rule = rule.uses + 1, rule
-  return handlers.of({ host = self.host, handler = handler_of(rule, act) }):takes(slot, now, method, target, ...)
+  return handlers.of({ host = self.host, handler = handler_of(mock, rule, act) }):takes(slot, now, method, target, ...)
 end
 
 -- -- The mock -------------------------------------------------------------------
@@ -253,16 +268,16 @@ end
 
 function Mock:start() end
 
---- What there is to complain of: requests that no rule was for, and rules that were used
---- less often than they should be.
+--- What there is to complain of: requests that no rule was for, replies that raised, and
+--- rules that were used less often than they should be.
 ---@param has_failed? boolean the test has: rules that it did not get to are not told
 ---@return string? nil: nothing
 function Mock:problem(has_failed)
   local list = {}
-  for i, text in ipairs(self.unmatched) do
+  for i, text in ipairs(self.complaints) do
     if i <= TOLD then list[i] = text end
   end
-  if #self.unmatched > TOLD then list[#list + 1] = ("and %d more requests"):format(#self.unmatched - TOLD) end
+  if #self.complaints > TOLD then list[#list + 1] = ("and %d more of that kind"):format(#self.complaints - TOLD) end
   if not has_failed then
     for _, rule in ipairs(self.rules) do list[#list + 1] = rule:problem() end
   end
@@ -278,7 +293,7 @@ end
 
 --- Forgets rules, requests and complaints. Never waits.
 function Mock:reset()
-  self.rules, self.requests, self.unmatched = {}, {}, {}
+  self.rules, self.requests, self.complaints = {}, {}, {}
 end
 
 --- Takes its network down, if it is still up. Never waits.
@@ -289,7 +304,7 @@ end
 --- A mock in the place of the network. Needs virtual time. Never waits.
 ---@return neap.sim.Mock
 function M.new()
-  local mock = setmetatable({ rules = {}, requests = {}, unmatched = {}, upstreams = {}, path = "a mock" }, Mock)
+  local mock = setmetatable({ rules = {}, requests = {}, complaints = {}, upstreams = {}, path = "a mock" }, Mock)
   mock.network = network.up(mock)
   fixtures.add(mock.network, mock)
   return mock
