@@ -69,6 +69,9 @@ describe("a mock", function()
     rule(208, { url = "/f", body = function(body) return #body > 3 end })
     rule(210, { url = "/m", match = function(request) return request.query.n == "7" and request.host == "m.test" end })
     rule(211, { query = { page = 2, size = function(size) return tonumber(size) > 10 end } })
+    rule(212, { url = "p.test", path = "/p/*" })
+    rule(213, { url = "http://[::1]:81/six" })
+    rule(214, { url = "/empty", body = { list = {} } })
     rule(299)
     local function status(method, url, opts)
       opts = opts or {}
@@ -91,41 +94,116 @@ describe("a mock", function()
     assert.equal(208, status("POST", "http://x.test/f", { body = "long" }))
     assert.equal(299, status("POST", "http://x.test/f", { body = "abc" }))
     assert.equal(210, status("GET", "http://m.test/m?n=7"))
+    assert.equal(212, status("GET", "http://p.test/p/1"))
+    assert.equal(299, status("GET", "http://q.test/p/1"))
+    assert.equal(213, status("GET", "http://[::1]:81/six"))
+    assert.equal(214, status("POST", "http://x.test/empty", { body = '{"list":[]}' }))
+    assert.equal(299, status("POST", "http://x.test/empty", { body = '{"list":[[]]}' }))
     assert.equal(211, status("GET", "http://x.test/?page=2&size=11"))
     assert.equal(299, status("GET", "http://x.test/?page=2&size=9"))
   end)
 
   it("fails as networks do, after its delay", function()
     local kinds = { connect = { "connect", "no" }, dns = { "dns", "no" }, tls = { "tls", "no" },
-      reset = { "receive", "maybe" }, hang = { "timeout", "maybe" } }
+      reset = { "receive", "maybe" }, receive = { "receive", "maybe" }, hang = { "timeout", "maybe" },
+      timeout = { "timeout", "maybe" } }
     for kind, expected in neap.sorted_pairs(kinds) do
       mock:on { url = "http://" .. kind .. ".test/" }:fail(kind):delay(1):reply(200)
       local seconds, res, err = took(client.get, client, "http://" .. kind .. ".test/")
       assert.is_nil(res)
-      assert.same({ expected[1], expected[2], kind == "hang" and 10 or 1 }, { err.kind, err.sent, seconds })
+      assert.same({ expected[1], expected[2], expected[1] == "timeout" and 10 or 1 }, { err.kind, err.sent, seconds })
       assert.equal(200, client:get("http://" .. kind .. ".test/").status)
     end
-    assert.equal(10, #mock.requests)
+    assert.equal(14, #mock.requests)
   end)
 
   it("gives a request that no rule is for an error, and says what the nearest rule wanted", function()
     mock:on { method = "POST", url = "https://api.test/a", body = { a = 1 } }:reply(200):optional()
     local _, err = client:post("https://api.test/a", { json = { a = 2 } })
-    assert.same({ "invalid", "no rule of the mock is for POST https://api.test/a", false },
-      { err.kind, err.message, err.retryable })
+    assert.same({ "invalid", false }, { err.kind, err.retryable })
+    assert.matches("^no rule of the mock is for POST https://api%.test/a; the nearest: [^;]*sim_mock_spec%.lua:%d+ "
+      .. "%(POST https://api%.test/a with body%): body is", err.message)
     local ok, message = pcall(mock.verify, mock)
     assert.is_false(ok)
-    assert.is_truthy(message:find("the nearest rule, spec/sim_mock_spec.lua:", 1, true)
-      or message:find("sim_mock_spec.lua:", 1, true))
     assert.is_truthy(message:find([[(POST https://api.test/a with body): body is '{"a":2}', not '{"a":1}']], 1, true))
     mock:reset()
     client:get "https://api.test/b"
-    assert.is_truthy(mock:problem():find("there is no rule", 1, true))
+    assert.is_truthy(mock:problem():find("it has no rule", 1, true))
     mock:reset()
     mock:on { url = "/once" }:times(1)
     client:get "http://a.test/once"
     client:get "http://a.test/once"
-    assert.is_truthy(mock:problem():find("it is used up after once", 1, true))
+    assert.is_truthy(mock:problem():find("it was for once only", 1, true))
+    mock:reset()
+  end)
+
+  it("names the three nearest rules and each difference, and no secret", function()
+    for _, url in ipairs { "https://far.test/z", "/z", "/y", "/x" } do
+      mock:on({ method = "POST", url = url, headers = { Authorization = "Bearer right" } }):optional()
+    end
+    client:get("https://near.test/x?api_key=sk-7d3f01", { headers = { authorization = "Bearer sk-7d3f02" } })
+    local lines = {}
+    for line in mock:problem():gmatch "[^\n]+" do lines[#lines + 1] = line:gsub("^%s+[^(]*", "") end
+    local why = "method is 'GET', not POST; %sheader Authorization is something else, not as wanted"
+    assert.same({
+      "no rule of the mock is for GET https://near.test/x?api_key=REDACTED",
+      "(POST /x with headers): " .. why:format "",
+      "(POST /z with headers): " .. why:format "path is '/x', not /z; ",
+      "(POST /y with headers): " .. why:format "path is '/x', not /y; ",
+    }, lines)
+    mock:reset()
+  end)
+
+  it("chooses the rule as the request connects, so that the first that fits counts for refusals too", function()
+    mock:on { url = "/a", body = "good" }:reply(201)
+    mock:on { url = "/a", body = "bad" }:fail "dns"
+    mock:on { url = "/a" }:fail "connect"
+    mock:on { url = "/b" }:reply(200):fail("connect"):reply(202)
+    assert.equal(201, client:post("http://x.test/a", { body = "good" }).status)
+    for body, kind in neap.sorted_pairs { bad = "dns", other = "connect" } do
+      local _, err = client:post("http://x.test/a", { body = body })
+      assert.same({ kind, "no" }, { err.kind, err.sent })
+    end
+    local seen = neap.map({ 1, 2, 3 }, function()
+      local res, err = client:get "http://x.test/b"
+      return res and res.status or err.kind .. ", sent: " .. err.sent
+    end)
+    assert.same({ 200, "connect, sent: no", 202 }, seen)
+  end)
+
+  it("looks at a body that is streamed once it is there", function()
+    local function pieces(...)
+      local list, i = { ... }, 0
+      return function()
+        i = i + 1
+        if i > 1 and list[i] then neap.sleep(1) end
+        return list[i]
+      end
+    end
+    mock:on { url = "/a", body = "abcd" }:reply(201)
+    mock:on { url = "/a", body = "wxyz" }:delay(2):fail "connect"
+    mock:on { url = "/a" }:reply(202)
+    mock:on { url = "/b" }:fail "connect"
+    local seconds, res = took(client.post, client, "http://x.test/a", { body = pieces("ab", "cd") })
+    assert.same({ 1, 201, "abcd" }, { seconds, res.status, mock.requests[1].body })
+    local err
+    seconds, res, err = took(client.post, client, "http://x.test/a", { body = pieces("wx", "yz") })
+    assert.same({ 3, nil, "connect" }, { seconds, res, err.kind })
+    assert.equal(202, client:post("http://x.test/a", { body = pieces("e", "f") }).status)
+    assert.equal(202, client:post("http://x.test/a", { body = "" }).status)
+    seconds, res, err = took(client.post, client, "http://x.test/b", { body = pieces "g" })
+    assert.same({ 0, nil, "connect", "no" }, { seconds, res, err.kind, err.sent })
+  end)
+
+  it("complains of an answer that cannot be sent, and of a function of a rule that raises", function()
+    mock:on { url = "/line" }:reply(200, "x", { a = "1\r\nb: 2" })
+    mock:on { url = "/match", match = function(request) return request.nothing.there end }
+    client:get "http://a.test/line"
+    local _, err = client:get "http://a.test/match"
+    assert.equal("internal", err.kind)
+    local problem = mock:problem(true)
+    assert.matches("the reply of /line raised: [^\n]*header 'a' has a line break", problem)
+    assert.matches("\na rule's function raised: [^\n]*sim_mock_spec%.lua:%d+: attempt to index", problem)
     mock:reset()
   end)
 
@@ -166,12 +244,12 @@ describe("a mock", function()
     local rule = mock:on():optional()
     refused("rule:reply: the status must be", rule.reply, rule, 99)
     refused("rule:reply: needs a status", rule.reply, rule, "ok")
-    refused("rule:fail: needs connect, dns, tls, reset or hang, got conect; did you mean 'connect'?", rule.fail, rule,
-      "conect")
+    refused("rule:fail: needs connect, dns, tls, reset (receive) or hang (timeout), got conect; did you mean "
+      .. "'connect'?", rule.fail, rule, "conect")
     refused("rule:times: needs a whole number", rule.times, rule, 0)
     refused("rule:delay: needs seconds", rule.delay, rule, -1)
-    local with_body = mock:on({ body = "x" }):optional()
-    refused("happens before a body is sent", with_body.fail, with_body, "connect")
+    refused("option 'path': the url has a path", mock.on, mock, { url = "a.test/b", path = "/c" })
+    refused("option 'path': needs '/' in front", mock.on, mock, { path = "c" })
   end)
 
   it("goes when it is closed, and with the next network", function()
@@ -240,11 +318,24 @@ describe("neap.sim in real time #real", function()
       it("fails itself", function()
         neap.sim.mock():on { url = "/e" }
         error "first"
+      end)
+      it("asserts in a reply", function()
+        neap.sim.mock():on { url = "/f" }:reply(function(request) assert.equal("body", request.body) return 200 end)
+        assert.equal(500, client:get("http://a.test/f").status)
+      end)
+      describe("with a hook", function()
+        before_each(function() neap.sim.mock():on { url = "/g" } end)
+        it("uses its mock", function() assert(client:get "http://a.test/g") end)
+        it("does not", function() end)
       end)]]
-    assert.matches("2 passed, 3 failed, 0 skipped\n$", result.out)
+    assert.matches("3 passed, 5 failed, 0 skipped\n$", result.out)
     assert.matches("user_spec.lua:7: the mock of /b was not used", result.out)
-    assert.matches("no rule of the mock is for GET http://a.test/d; the nearest rule, [^\n]*user_spec.lua:9",
+    assert.matches("user_spec.lua:8: no rule of the mock is for GET http://a.test/d\n [^\n]*user_spec.lua:9 %(/c%): "
+      .. "path is", result.out)
+    assert.matches("user_spec.lua:21: the reply of /f raised: [^\n]*user_spec.lua:21: Expected objects to be equal",
       result.out)
+    assert.matches("user_spec.lua:25: the mock of /g was not used", result.out)
+    assert.equal("", result.err)
     assert.is_nil(result.out:find("/e was not used", 1, true))
   end)
 

@@ -23,11 +23,13 @@ end
 --- Notes a network that has just been put up, and the mock that it is for.
 ---@param up neap.sim.Network
 ---@param mock? neap.sim.Mock
+---@return boolean is_tested somebody will ask for its problems
 function M.add(up, mock)
   local level = levels[#levels]
-  if not level then return end
+  if not level then return false end
   level.network = up
   if mock then level.mocks[#level.mocks + 1] = mock end
+  return true
 end
 
 --- What its mocks have to complain of, as a text; nil: nothing.

@@ -123,8 +123,10 @@ local function handle(upstream, raw, request, number)
     raw:abort()
     error(err, 0)
   end
-  core.log("error", ("the simulated world failed: %s %s: %s\n%s"):format(request.method, request.target, tostring(err),
-    err.traceback or ""))
+  if not (upstream.failed and upstream.failed(err)) then
+    core.log("error", ("the simulated world failed: %s %s: %s\n%s"):format(request.method, request.target,
+      tostring(err), err.traceback or ""))
+  end
   if not raw.answered then
     raw:reply(500, { "Content-Type", "text/plain; charset=utf-8" }, "internal server error\n")
   else

@@ -1,18 +1,23 @@
 --- A mock: rules that answer a script's requests in virtual time. docs/sim/testing.md.
+---
+--- Each request makes its own connection, and its rule is chosen when it does: then a
+--- refusal is one like any other, and the first rule that fits is the one that counts.
+--- Only a body that is streamed comes later.
 local core = require "neap.core"
-local errors = require "neap.error"
 local fixtures = require "neap.sim.fixtures"
 local handlers = require "neap.sim.handlers"
 local headers_module = require "neap.http.headers"
 local json = require "neap.json"
-local matchers = require "neap.sim.mock.matcher"
 local network = require "neap.sim.network"
 local options = require "neap.options"
+local redact = require "neap.cassette.redact"
 local requests_module = require "neap.service.request"
+local rules = require "neap.sim.mock.rule"
 
 local M = {}
 
 local TOLD = 5 -- of a list in a message
+local NEAREST = 3 -- rules that are told of a request without one
 
 ---@class neap.sim.SeenRequest
 ---@field method string
@@ -33,167 +38,123 @@ Seen.__index = Seen
 ---@return any value, neap.Error? err
 function Seen:json() return json.decode(self.body) end
 
--- -- Rules --------------------------------------------------------------------
-
----@class neap.sim.Rule
----@field uses integer requests that it was for
----@field where string "spec/x_spec.lua:12"
----@field package matcher neap.sim.Matcher
----@field package acts table[] in turn; the last one stays
----@field package wanted integer? exactly so many
----@field package seconds number
----@field package is_optional boolean
-local Rule = {}
-Rule.__index = Rule
-
---- The line outside of neap's own modules that is being run.
-local function place()
-  local _, message = pcall(options.fail, "")
-  return (message:gsub(": $", ""))
-end
-
---- Answers: `reply(status, body, headers)`, `reply{status=, headers=, body=|json=|chunks=}`
---- or `reply(function(request) ... end)`, which gets and returns what a handler of
---- neap.serve does, and may wait. Several are answered in turn; the last one stays.
----@param status integer|table|function
----@param body? string|table a table is sent as JSON
----@param headers? table<string, string>
----@return neap.sim.Rule
-function Rule:reply(status, body, headers)
-  local kind = type(status)
-  if kind ~= "number" and kind ~= "table" and kind ~= "function" then
-    options.fail("rule:reply: needs a status, an answer's table or a function, got " .. kind)
-  end
-  if kind == "number" and not (status >= 200 and status <= 599 and status % 1 == 0) then
-    options.fail("rule:reply: the status must be a whole number from 200 to 599, got " .. tostring(status))
-  end
-  self.acts[#self.acts + 1] = { answer = kind == "function" and status or function() return status, body, headers end }
-  return self
-end
-
-local CONNECTING = { connect = true, dns = true, tls = true }
-local FAILURES = { connect = true, dns = true, tls = true, reset = true, hang = true }
-
---- Fails, in turn with the replies: "connect" (refused), "dns", "tls" (nothing is sent),
---- "reset" (the connection is reset instead of an answer), "hang" (no answer at all).
----@param kind "connect"|"dns"|"tls"|"reset"|"hang"
----@return neap.sim.Rule
-function Rule:fail(kind)
-  if not FAILURES[kind] then
-    local hint = type(kind) == "string" and options.nearest(kind, FAILURES)
-    options.fail(("rule:fail: needs connect, dns, tls, reset or hang, got %s%s"):format(tostring(kind),
-      hint and ("; did you mean '%s'?"):format(hint) or ""))
-  end
-  if CONNECTING[kind] and self.matcher.needs_body then
-    options.fail(("rule:fail: '%s' happens before a body is sent: the rule cannot look at it"):format(kind))
-  end
-  self.acts[#self.acts + 1] = { fails = kind }
-  return self
-end
-
---- It is for exactly so many requests; the next ones go to the rules behind it.
----@param count integer
----@return neap.sim.Rule
-function Rule:times(count)
-  if type(count) ~= "number" or count < 1 or count % 1 ~= 0 then
-    options.fail("rule:times: needs a whole number from 1, got " .. tostring(count))
-  end
-  self.wanted = count
-  return self
-end
-
---- Seconds before the answer, the reset, or the refusal.
----@param seconds number
----@return neap.sim.Rule
-function Rule:delay(seconds)
-  if type(seconds) ~= "number" or not (seconds >= 0 and seconds < math.huge) then
-    options.fail("rule:delay: needs seconds, got " .. tostring(seconds))
-  end
-  self.seconds = seconds
-  return self
-end
-
---- Nobody complains when it is not used.
----@return neap.sim.Rule
-function Rule:optional()
-  self.is_optional = true
-  return self
-end
-
-function Rule:is_used_up() return self.wanted ~= nil and self.uses >= self.wanted end
-
-local EMPTY = { answer = function() return 200, "" end }
-
-function Rule:next_act()
-  local count = #self.acts
-  return count > 0 and self.acts[math.min(self.uses + 1, count)] or EMPTY
-end
-
-local function times_text(count) return count == 1 and "once" or ("%d times"):format(count) end
-
---- Why it is not as it should be; nil: it is.
-function Rule:problem()
-  if self.is_optional and not self.wanted or self.uses > 0 and not self.wanted then return nil end
-  if self.wanted and (self.uses == self.wanted or self.is_optional and self.uses == 0) then return nil end
-  local used = self.uses == 0 and "was not used" or "was used " .. times_text(self.uses)
-  return ("%s: the mock of %s %s%s"):format(self.where, self.matcher.text, used,
-    self.wanted and (", not %s"):format(times_text(self.wanted)) or "")
-end
-
--- -- Requests -------------------------------------------------------------------
-
 ---@class neap.sim.Mock
 ---@field requests neap.sim.SeenRequest[] that came, in order; those that no rule was for, too
 ---@field path string for messages
 ---@field package rules neap.sim.Rule[]
----@field package complaints string[]
+---@field package complaints string[] requests that no rule was for, functions that raised
 ---@field package upstreams table<string, table>
+---@field package chosen table<integer, table> what becomes of a request, by its slot, until it arrives
 ---@field package network neap.sim.Network
+---@field package is_verified boolean somebody will tell the complaints
 local Mock = {}
 Mock.__index = Mock
 
-local function seen_of(upstream, slot, now, method, target, body)
+-- -- Requests -------------------------------------------------------------------
+
+local function seen_of(upstream, slot, now, method, target)
   local path, query = target:match "^([^?]*)%??(.*)$"
   return setmetatable({ method = method, url = upstream.origin .. target, scheme = upstream.scheme,
     host = upstream.host, port = upstream.port, path = path, query = requests_module.parse_query(query),
-    headers = headers_module.view(core.sim_headers_of(slot)), body = body, at = now }, Seen)
+    headers = headers_module.view(core.sim_headers_of(slot)), body = core.sim_body_of(slot), at = now }, Seen)
 end
 
---- The first rule that a request is for and that is not used up.
-local function find(mock, seen, connecting)
+--- Whether a body may be still to come: one that is streamed begins as an empty one.
+local function is_open(seen)
+  return seen.body == "" and seen.headers["content-length"] ~= nil
+end
+
+--- The first rule that a request is for and that is not used up. Without its body:
+--- whether that might be another one.
+local function find(mock, seen, without_body)
   for _, rule in ipairs(mock.rules) do
-    if not rule:is_used_up() and (not connecting or not rule.matcher.needs_body)
-      and #rule.matcher:differences(seen, connecting) == 0 then return rule end
-  end
-end
-
---- The rule that came nearest to a request, and what was wrong.
-local function nearest(mock, seen)
-  local best, fewest
-  for _, rule in ipairs(mock.rules) do
-    local list = rule.matcher:differences(seen)
-    if #list == 0 then list = { "it is used up after " .. times_text(rule.uses) } end
-    if not fewest or #list < #fewest then best, fewest = rule, list end
-  end
-  if not best then return "there is no rule" end
-  return ("the nearest rule, %s (%s): %s"):format(best.where, best.matcher.text, table.concat(fewest, "; "))
-end
-
---- The reply of a rule; one that raises fails the test, whatever the client makes of it.
-local function reply_of(mock, rule, act, request)
-  local function note(ok, ...)
-    if ok then return ... end
-    local err = ...
-    if not errors.is(err, "cancelled") then
-      table.insert(mock.complaints, ("%s: the reply of %s raised: %s"):format(rule.where, rule.matcher.text,
-        tostring(err)))
+    if not rule:is_used_up() and #rule.matcher:differences(seen, without_body) == 0 then
+      return rule, without_body and rule.matcher.needs_body
     end
-    error(err, 0)
   end
-  return note(pcall(act.answer, request))
 end
 
-local function handler_of(mock, rule, act)
+local function note(mock, seen, rule)
+  seen.rule = rule
+  mock.requests[#mock.requests + 1] = seen
+  return rule and { rule = rule, act = rule:use() }
+end
+
+--- The rules that came nearest to a request, and what was wrong.
+local function nearest(mock, seen)
+  local list = {}
+  for i, rule in ipairs(mock.rules) do
+    local differences = rule:differences(seen)
+    list[i] = { order = #differences * 2 ^ 20 + i,
+      text = ("%s (%s): %s"):format(rule.where, rule.matcher.text, table.concat(differences, "; ")) }
+  end
+  table.sort(list, function(a, b) return a.order < b.order end)
+  local texts = {}
+  for i = 1, math.min(#list, NEAREST) do texts[i] = list[i].text end
+  return #texts > 0 and texts or { "it has no rule" }
+end
+
+local function complain(mock, text) mock.complaints[#mock.complaints + 1] = text end
+
+--- There is no rule for it.
+local function refuse(mock, slot, seen)
+  local text = ("no rule of the mock is for %s %s"):format(seen.method, redact.url(seen.url))
+  local near = nearest(mock, seen)
+  complain(mock, text .. "\n  " .. table.concat(near, "\n  "))
+  core.sim_fail(slot, "invalid", ("%s; the nearest: %s"):format(text, near[1])) -- the core keeps 255 bytes
+end
+
+-- -- For the network --------------------------------------------------------------
+
+local CONNECTING = { connect = "cannot connect to %s:%d: connection refused", dns = "no address found for %s:%d",
+  tls = "TLS to %s:%d failed" }
+
+--- A connection that fails although its request has arrived: only its body told that.
+local Refusal = {}
+Refusal.__index = Refusal
+
+function Refusal:due(slot)
+  self.on_end "dropped"
+  core.sim_fail(slot, self.kind, CONNECTING[self.kind]:format(self.upstream.host, self.upstream.port))
+end
+
+function Refusal:gone() self.on_end "disconnected" end
+
+local Upstream = {}
+Upstream.__index = Upstream
+
+--- What becomes of a new connection. None is kept, so that each request asks.
+function Upstream:plans(slot, now, method, target)
+  local mock, seen = self.mock, seen_of(self, slot, now, method, target)
+  local plan = { seconds = 0, keepalive = 0 }
+  mock.chosen[slot] = nil
+  -- What raises, and what no rule is for, is told when the request arrives.
+  local ok, rule, may_differ = pcall(find, mock, seen, is_open(seen))
+  if not ok or not rule or may_differ then return plan end
+  if is_open(seen) and not CONNECTING[rule:peek().fails] then return plan end
+  local choice = note(mock, seen, rule)
+  local fails = choice.act.fails
+  if not CONNECTING[fails] then
+    mock.chosen[slot] = choice
+    return plan
+  end
+  plan.seconds, plan.refused, plan.fails = rule.seconds, fails == "connect", fails ~= "connect" and fails or nil
+  return plan
+end
+
+--- What a request gets that was for no rule before it arrived. Nil: an error, it has it.
+local function choose_late(upstream, slot, now, method, target)
+  local mock, seen = upstream.mock, seen_of(upstream, slot, now, method, target)
+  local ok, rule = pcall(find, mock, seen)
+  local choice = note(mock, seen, ok and rule or nil)
+  if choice then return choice end
+  if ok then return refuse(mock, slot, seen) end
+  complain(mock, "a rule's function raised: " .. tostring(rule))
+  core.sim_fail(slot, "internal", "a rule's function raised: " .. tostring(rule))
+end
+
+local function handler_of(choice)
+  local rule, act = choice.rule, choice.act
   return function(request)
     if act.fails == "hang" then
       request:wait_disconnect()
@@ -201,58 +162,30 @@ local function handler_of(mock, rule, act)
     end
     if rule.seconds > 0 then core.sleep(rule.seconds) end
     if act.fails then return request:drop() end
-    return reply_of(mock, rule, act, request)
+    return act.answer(request)
   end
 end
 
-local Upstream = {}
-Upstream.__index = Upstream
-
---- For the network: what becomes of a new connection. None is kept, so that each
---- request asks.
-function Upstream:plans(slot, now, method, target)
-  local seen = seen_of(self, slot, now, method, target, "")
-  local rule = find(self.mock, seen, true)
-  local fails = rule and rule:next_act().fails
-  if not CONNECTING[fails] then return { seconds = 0, keepalive = 0 } end
-  rule.uses, seen.rule = rule.uses + 1, rule
-  table.insert(self.mock.requests, seen)
-  return { seconds = rule.seconds, refused = fails == "connect", fails = fails ~= "connect" and fails or nil }
-end
-
---- For the network: a request has arrived.
-function Upstream:takes(slot, now, method, target, ...)
-  local mock, seen = self.mock, seen_of(self, slot, now, method, target, core.sim_body_of(slot))
-  local rule = find(mock, seen)
-  table.insert(mock.requests, seen)
-  if not rule then
-    local text = ("no rule of the mock is for %s %s"):format(method, seen.url)
-    table.insert(mock.complaints, ("%s; %s"):format(text, nearest(mock, seen)))
-    core.sim_fail(slot, "invalid", text)
-    return nil
+--- A request has arrived.
+function Upstream:takes(slot, now, method, target, on_end, ...)
+  local mock = self.mock
+  local choice = mock.chosen[slot] or choose_late(self, slot, now, method, target)
+  mock.chosen[slot] = nil
+  if not choice then return nil end
+  if CONNECTING[choice.act.fails] then
+    core.sim_wake(slot, now + choice.rule.seconds)
+    return setmetatable({ kind = choice.act.fails, on_end = on_end, upstream = self }, Refusal)
   end
-  local act = rule:next_act()
-  rule.uses, seen.rule = rule.uses + 1, rule
-  return handlers.of({ host = self.host, handler = handler_of(mock, rule, act) }):takes(slot, now, method, target, ...)
+  local function failed(err)
+    local rule = choice.rule
+    complain(mock, ("%s: the reply of %s raised: %s"):format(rule.where, rule.matcher.text, tostring(err)))
+    return mock.is_verified
+  end
+  return handlers.of({ host = self.host, handler = handler_of(choice), failed = failed })
+    :takes(slot, now, method, target, on_end, ...)
 end
 
--- -- The mock -------------------------------------------------------------------
-
---- A rule for requests: `method`, `url` ("*" stands for anything; scheme, host, path or
---- query may be left out), `query`, `headers`, `body` (a text, a table as JSON, or a
---- function of the body), `match` (a function of the request); nothing: for all. Of
---- several rules the first that fits and is not used up answers, with 200 if it has no
---- reply. Raises where something is not understood. Never waits.
----@param given? {method: string?, url: string?, query: table?, headers: table?, body: any, match: function?}
----@return neap.sim.Rule
-function Mock:on(given)
-  local rule = setmetatable({ matcher = matchers.new(given), uses = 0, where = place(), acts = {}, seconds = 0,
-    is_optional = false }, Rule)
-  self.rules[#self.rules + 1] = rule
-  return rule
-end
-
---- For the network: who answers for a host.
+--- Who answers for a host.
 function Mock:upstream(scheme, host, port)
   local shown = host:find(":", 1, true) and "[" .. host .. "]" or host
   local usual = scheme == "https" and 443 or 80
@@ -268,8 +201,25 @@ end
 
 function Mock:start() end
 
---- What there is to complain of: requests that no rule was for, replies that raised, and
---- rules that were used less often than they should be.
+-- -- The mock -------------------------------------------------------------------
+
+--- A rule for requests: `method`, `url` ("*" stands for anything; scheme, host, path or
+--- query may be left out), `path` (where the url has none), `query`, `headers`, `body` (a
+--- text, a table as JSON, or a function of the body), `match` (a function of the
+--- request); nothing: for all. Of several rules the first that fits and is not used up
+--- answers, with 200 if it has no reply. Raises where something is not understood. Never
+--- waits.
+---@param given? neap.sim.RuleOptions
+---@return neap.sim.Rule
+function Mock:on(given)
+  local rule = rules.new(given)
+  self.rules[#self.rules + 1] = rule
+  return rule
+end
+
+--- What there is to complain of: requests that no rule was for, functions of rules that
+--- raised (an assertion in a reply, too), and rules that were used less often than they
+--- should be. Never waits.
 ---@param has_failed? boolean the test has: rules that it did not get to are not told
 ---@return string? nil: nothing
 function Mock:problem(has_failed)
@@ -304,9 +254,10 @@ end
 --- A mock in the place of the network. Needs virtual time. Never waits.
 ---@return neap.sim.Mock
 function M.new()
-  local mock = setmetatable({ rules = {}, requests = {}, complaints = {}, upstreams = {}, path = "a mock" }, Mock)
+  local mock = setmetatable({ rules = {}, requests = {}, complaints = {}, upstreams = {}, chosen = {},
+    path = "a mock" }, Mock)
   mock.network = network.up(mock)
-  fixtures.add(mock.network, mock)
+  mock.is_verified = fixtures.add(mock.network, mock)
   return mock
 end
 

@@ -1,15 +1,26 @@
 --- Which requests a mock's rule is for: reads what `mock:on` was given, and says what of
 --- a request differs from it. Pure.
 local json = require "neap.json"
+local names = require "neap.cassette.redact.names"
 local options = require "neap.options"
 local requests = require "neap.service.request"
 local sorted = require "neap.sorted"
 
 local M = {}
 
+---@class neap.sim.RuleOptions what is left out fits everything
+---@field method? string in any case
+---@field url? string with "*"; scheme, host, path or query may be left out
+---@field path? string with "*", as sent; where the url has none
+---@field query? table<string, string|number|boolean|function> of each name: a text with "*", any, none, a test
+---@field headers? table<string, string|number|boolean|function>
+---@field body? string|table|fun(body: string, request: neap.sim.SeenRequest): boolean? a table: the same JSON
+---@field match? fun(request: neap.sim.SeenRequest): boolean?
+
 local SPECS = {
   method = { type = "string" },
   url = { type = "string" },
+  path = { type = "string" },
   query = { type = "table" },
   headers = { type = "table" },
   body = { type = "string|table|function" },
@@ -40,14 +51,15 @@ local function split(url)
 end
 
 ---@class neap.sim.Matcher
----@field given table as it was given
+---@field given neap.sim.RuleOptions
 ---@field text string for messages: "POST https://api.test/items"
 ---@field needs_body boolean
 local Matcher = {}
 Matcher.__index = Matcher
 
 local function text_of(given)
-  local text = (given.method and given.method:upper() .. " " or "") .. (given.url or "any url")
+  local url = given.url and given.url .. (given.path or "") or given.path or "any url"
+  local text = (given.method and given.method:upper() .. " " or "") .. url
   local more = {}
   for _, name in ipairs { "query", "headers", "body", "match" } do
     if given[name] ~= nil then more[#more + 1] = name end
@@ -55,24 +67,40 @@ local function text_of(given)
   return #more > 0 and ("%s with %s"):format(text, table.concat(more, ", ")) or text
 end
 
+--- What a client sends has no brackets around an address.
+local function read_url(self, url)
+  local parts, message = split(url)
+  if not parts then options.fail(("mock:on: option 'url': %s: '%s'"):format(message, url)) end
+  self.scheme, self.query = parts.scheme, parts.query and requests.parse_query(parts.query)
+  if parts.host then
+    self.has_port = parts.host:find ":%d+$" ~= nil
+    self.host_text = parts.host:gsub("^%[(.*)%]", "%1")
+    self.host = pattern_of(self.host_text)
+  end
+  if parts.path then self.path_text, self.path = parts.path, pattern_of(parts.path) end
+end
+
+local function read_path(self, path)
+  if self.path then options.fail "mock:on: option 'path': the url has a path" end
+  if not path:find "^[/*]" or path:find "[?#]" then
+    options.fail(("mock:on: option 'path': needs '/' in front, and no query: '%s'"):format(path))
+  end
+  self.path_text, self.path = path, pattern_of(path)
+end
+
 --- Reads what a rule is for. Raises at the line of the script.
----@param given table
+---@param given? neap.sim.RuleOptions
 ---@return neap.sim.Matcher
 function M.new(given)
   local checked = options.check("mock:on", given, SPECS)
   local self = { given = checked, text = text_of(checked), needs_body = checked.body ~= nil or checked.match ~= nil,
     method = checked.method and checked.method:upper() }
-  if checked.url then
-    local parts, message = split(checked.url)
-    if not parts then options.fail(("mock:on: option 'url': %s: '%s'"):format(message, checked.url)) end
-    self.scheme, self.query = parts.scheme, parts.query and requests.parse_query(parts.query)
-    self.host, self.path = parts.host and pattern_of(parts.host), parts.path and pattern_of(parts.path)
-    self.has_port = parts.host and parts.host:find ":%d+$" ~= nil
-  end
+  if checked.url then read_url(self, checked.url) end
+  if checked.path then read_path(self, checked.path) end
   if type(checked.body) == "table" then
     local text, err = json.encode(checked.body, { sort_keys = true })
     if not text then options.fail("mock:on: option 'body': " .. err.message) end
-    self.json = text
+    self.json, self.value = text, json.decode(text)
   end
   return setmetatable(self, Matcher)
 end
@@ -100,11 +128,26 @@ end
 
 local function compare_names(list, label, wanted, values)
   for name, one in sorted.pairs(wanted) do
-    local value = values[label == "header" and name:lower() or name]
+    local is_header = label == "header"
+    local value = values[is_header and name:lower() or name]
     if not fits(one, value) then
-      list[#list + 1] = ("%s %s is %s, not %s"):format(label, name, show(value), wanted_text(one))
+      local is_secret = value and (is_header and names.header(name) or not is_header and names.class(name))
+      list[#list + 1] = ("%s %s is %s, not %s"):format(label, name, is_secret and "something else" or show(value),
+        is_secret and "as wanted" or wanted_text(one))
     end
   end
+end
+
+--- Whether two values of JSON are equal. In Lua an empty array is an empty object.
+local function same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  for key, value in pairs(a) do
+    if not same(value, b[key]) then return false end
+  end
+  for key in pairs(b) do
+    if a[key] == nil then return false end
+  end
+  return true
 end
 
 local function compare_body(self, list, seen)
@@ -113,8 +156,8 @@ local function compare_body(self, list, seen)
     if not wanted(seen.body, seen) then list[#list + 1] = "body is not what its function accepts" end
   elseif self.json then
     local value = json.decode(seen.body)
-    local text = value ~= nil and json.encode(value, { sort_keys = true })
-    if text ~= self.json then
+    if value == nil or not same(self.value, value) then
+      local text = value ~= nil and json.encode(value, { sort_keys = true })
       list[#list + 1] = ("body is %s, not %s"):format(show(text or seen.body), show(self.json))
     end
   elseif wanted ~= nil and seen.body ~= wanted then
@@ -124,9 +167,9 @@ end
 
 --- What of a request is not as the rule wants it: one sentence each.
 ---@param seen neap.sim.SeenRequest
----@param connecting? boolean its body has not come yet and is not looked at
+---@param without_body? boolean it has not come yet: neither `body` nor `match` is looked at
 ---@return string[] differences empty: it is for this rule
-function Matcher:differences(seen, connecting)
+function Matcher:differences(seen, without_body)
   local list = {}
   local function differ(label, value, wanted)
     list[#list + 1] = ("%s is %s, not %s"):format(label, show(value), wanted)
@@ -135,12 +178,12 @@ function Matcher:differences(seen, connecting)
   if self.scheme and seen.scheme ~= self.scheme then differ("scheme", seen.scheme, self.scheme) end
   local host = seen.host
   if self.has_port then host = host .. ":" .. seen.port end
-  if self.host and not host:find(self.host) then differ("host", host, split(self.given.url).host) end
-  if self.path and not seen.path:find(self.path) then differ("path", seen.path, split(self.given.url).path) end
+  if self.host and not host:find(self.host) then differ("host", host, self.host_text) end
+  if self.path and not seen.path:find(self.path) then differ("path", seen.path, self.path_text) end
   if self.query then compare_names(list, "query", self.query, seen.query) end
   if self.given.query then compare_names(list, "query", self.given.query, seen.query) end
   if self.given.headers then compare_names(list, "header", self.given.headers, seen.headers) end
-  if connecting then return list end
+  if without_body then return list end
   compare_body(self, list, seen)
   if self.given.match and not self.given.match(seen) then list[#list + 1] = "match does not accept it" end
   return list
