@@ -158,6 +158,9 @@ describe("neap lab #real", function()
 
   it("refuses what is wrong in one line", function()
     local path, folder = script()
+    refused("cannot write /no/such/x.html: there is no folder '/no/such/'", script(), "--html", "/no/such/x.html")
+    refused("cannot write /no/such/x.svg", script(), "--plot", "/no/such/x.svg")
+    refused("cannot write /tmp: it is a folder", script(), "--html", "/tmp")
     refused("needs a script")
     refused("cannot open 'no%-such.lua'", "no-such.lua")
     refused("lab%.lua: %-%-sweep: [^\n]*'bakoff.base'[^\n]*did you mean 'backoff.base'", path, "--sweep",

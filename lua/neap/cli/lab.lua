@@ -64,6 +64,24 @@ local function check_plots(list)
   end
 end
 
+--- Minutes of computing should not end at a folder that is not there.
+local function check_outputs(opts)
+  local uv = require "neap.uv"
+  local paths = { opts.html }
+  for _, path in ipairs(opts.plot) do
+    if path ~= "-" then paths[#paths + 1] = path end
+  end
+  for _, path in ipairs(paths) do
+    local stat = uv.fs_stat(path)
+    local folder = path:match "^(.*/)[^/]*$" or "."
+    if stat and stat.type == "directory" then
+      stop(EXIT_USAGE, "cannot write %s: it is a folder", path)
+    elseif not stat and not uv.fs_access(folder, "W") then
+      stop(EXIT_USAGE, "cannot write %s: there is no folder '%s' that could be written to", path, folder)
+    end
+  end
+end
+
 -- ---------------------------------------------------------------------------
 -- The experiment
 -- ---------------------------------------------------------------------------
@@ -84,6 +102,7 @@ local function open(opts, rest)
     stop(EXIT_USAGE, "there is no script '%s'; did you mean '%s'?", path, verb)
   end
   check_plots(opts.plot)
+  check_outputs(opts)
   local lab = setmetatable({ opts = opts, pool = require "neap.lab.pool",
     base = { path = path, args = rest, world = opts.world } }, Lab)
   if opts.price then
