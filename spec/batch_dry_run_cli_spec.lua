@@ -103,6 +103,15 @@ describe("neap batch --dry-run #real", function()
     assert.matches("X%-Team: blue", result.out)
   end)
 
+  it("keeps them out however they are written, and passwords out of addresses", function()
+    for _, words in ipairs { { "-fH", "Authorization: Bearer s3cret-key" }, { "-fHX-Gateway: Bearer s3cret-key" },
+      { "--base-url", "https://me:s3cret-key@api.example.com" } } do
+      local result = run("--world", world, "--runs", "1", unpack(words))
+      assert.equal(0, result.code)
+      assert.is_nil((result.out .. result.err):find("s3cret-key", 1, true))
+    end
+  end)
+
   it("refuses what is wrong in one line", function()
     local function refused(wanted, ...)
       local result = child.run { "batch", "-i", input, ... }

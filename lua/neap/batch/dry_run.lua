@@ -11,6 +11,7 @@ local prices = require "neap.price"
 local redact = require "neap.cassette.redact"
 local report = require "neap.batch.dry_run.report"
 local sensitivity = require "neap.batch.dry_run.sensitivity"
+local sorted = require "neap.sorted"
 local uv = require "neap.uv"
 local worlds = require "neap.world"
 
@@ -53,6 +54,11 @@ local function index_of(world, wanted)
   end
 end
 
+--- A url without what may be a password.
+local function without_user(text)
+  return (text:gsub("(://)[^/@%s]*@", "%1" .. redact.MARK .. "@"))
+end
+
 --- The address that is asked, its upstream's index, and its name for the report; nil
 --- and one sentence.
 local function find_server(world, opts)
@@ -72,7 +78,7 @@ local function find_server(world, opts)
   if not upstream then
     return nil, ("%s: no upstream serves %s (it has %s)"):format(opts.world, base_url, table.concat(named, ", "))
   end
-  local shown = base_url == ANY and any and "any: the world serves all hosts" or base_url
+  local shown = base_url == ANY and any and "any: the world serves all hosts" or without_user(base_url)
   return base_url, index_of(world, upstream), shown
 end
 
@@ -86,23 +92,19 @@ local function output_text(opts)
     opts.force and "--force" or "a real run refuses it; with --force it")
 end
 
---- The command line without the values of headers that are secrets.
-local function command()
-  local words, hides = { "neap" }, false
-  local function hidden(text)
-    local name = text:match "^([^:]+):"
-    return name and redact.is_secret_header(name) and name .. ": " .. redact.MARK or text
+--- The command line without the values of headers that are secrets, or look like
+--- credentials, however their options were written.
+local function command(headers)
+  local words, secrets = { "neap" }, {}
+  for name, value in sorted.pairs(headers) do
+    if redact.is_secret_header(name) or value:find "^%a+ +%S" then secrets[#secrets + 1] = value end
   end
   for _, word in ipairs(rawget(_G, "arg") or {}) do
-    local before, text = word:match "^(%-%-header=)(.*)$"
-    if not before then before, text = word:match "^(%-H)(.+)$" end
-    if hides then
-      word = hidden(word)
-    elseif before then
-      word = before .. hidden(text)
+    for _, value in ipairs(secrets) do
+      local from, to = word:find(value, 1, true)
+      if from then word = word:sub(1, from - 1) .. redact.MARK .. word:sub(to + 1) end
     end
-    hides = word == "-H" or word == "--header"
-    words[#words + 1] = word
+    words[#words + 1] = without_user(word)
   end
   return require("neap.lab.report.header").command(words)
 end
@@ -113,9 +115,10 @@ end
 
 --- The jobs of all runs: the world as it is first, then the variations.
 local function requests_of(opts, base_url, variations, varied)
-  local list = {}
+  -- A child has another standard input.
+  local list, input = {}, uv.fs_realpath(opts.input) or opts.input
   local function add(seed, scale)
-    list[#list + 1] = { what = "batch", input = opts.input, world = opts.world, base_url = base_url,
+    list[#list + 1] = { what = "batch", input = input, world = opts.world, base_url = base_url,
       headers = opts.headers, concurrency = opts.concurrency, max_attempts = opts.max_attempts,
       timeout = opts.timeout, seed = seed, scale = scale }
   end
@@ -174,7 +177,7 @@ local function prepare(opts)
   message = price and prices.missing(price, facts.models)
   if message then return nil, message end
   return { options = opts, facts = facts, world = world, base_url = base_url, server = shown, price = price,
-    currency = price and price.currency, output = output_text(opts), command = command(),
+    currency = price and price.currency, output = output_text(opts), command = command(opts.headers),
     assumptions = assumptions.of(world, index), handled = world.upstreams[index].handler ~= nil,
     varied = sensitivity.seeds(opts.runs, facts.items) }
 end
