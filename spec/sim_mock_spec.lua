@@ -252,6 +252,15 @@ describe("a mock", function()
     refused("option 'path': needs '/' in front", mock.on, mock, { path = "c" })
   end)
 
+  it("shows no secret of a rule, in its address nor in what it wanted", function()
+    mock:on { url = "https://api.test/q?api_key=sk-RULE", headers = { Authorization = "Bearer sk-WANTED" } }
+    client:get "https://api.test/q"
+    local problem = mock:problem()
+    assert.is_truthy(problem:find("query api_key is nothing, not as wanted", 1, true), problem)
+    assert.is_nil(problem:find("sk-", 1, true))
+    mock:reset()
+  end)
+
   it("goes when it is closed, and with the next network", function()
     mock:close()
     assert.is_nil(network.current())

@@ -2,6 +2,7 @@
 --- a request differs from it. Pure.
 local json = require "neap.json"
 local names = require "neap.cassette.redact.names"
+local redact = require "neap.cassette.redact"
 local options = require "neap.options"
 local requests = require "neap.service.request"
 local sorted = require "neap.sorted"
@@ -59,7 +60,7 @@ Matcher.__index = Matcher
 
 local function text_of(given)
   local url = given.url and given.url .. (given.path or "") or given.path or "any url"
-  local text = (given.method and given.method:upper() .. " " or "") .. url
+  local text = (given.method and given.method:upper() .. " " or "") .. redact.url(url)
   local more = {}
   for _, name in ipairs { "query", "headers", "body", "match" } do
     if given[name] ~= nil then more[#more + 1] = name end
@@ -131,9 +132,9 @@ local function compare_names(list, label, wanted, values)
     local is_header = label == "header"
     local value = values[is_header and name:lower() or name]
     if not fits(one, value) then
-      local is_secret = value and (is_header and names.header(name) or not is_header and names.class(name))
-      list[#list + 1] = ("%s %s is %s, not %s"):format(label, name, is_secret and "something else" or show(value),
-        is_secret and "as wanted" or wanted_text(one))
+      local is_secret = is_header and names.header(name) or not is_header and names.class(name)
+      local got = value == nil and "nothing" or is_secret and "something else" or show(value)
+      list[#list + 1] = ("%s %s is %s, not %s"):format(label, name, got, is_secret and "as wanted" or wanted_text(one))
     end
   end
 end
