@@ -21,8 +21,8 @@ local MAX_BASE64 = 4096 -- bytes of a value that is looked for in base64 too
 ---@field value string
 ---@field anchor string a part of it that is written in one way only
 ---@field offset integer bytes before the anchor
----@field before (string|string[])[] what stands before the anchor, backwards: text, or ways to write a character
----@field after (string|string[])[]
+---@field before string[][] what stands before the anchor, backwards, each in the ways in which it may be written
+---@field after string[][]
 ---@field left boolean must not follow a letter or digit
 ---@field right boolean must not be followed by one
 ---@field word boolean may be a member's name by chance
@@ -35,12 +35,11 @@ local function pieces_of(value, of)
   while at <= #value do
     local stop = select(2, find(value, "^" .. LITERAL .. "+", at))
     if stop then
-      list[#list + 1] = sub(value, at, stop)
+      list[#list + 1] = { sub(value, at, stop) }
     else
       stop = select(2, find(value, "^[\194-\244][\128-\191]+", at)) or at
       if stop - at > 3 then stop = at end
-      local char = sub(value, at, stop)
-      list[#list + 1] = of(char)
+      list[#list + 1] = of(sub(value, at, stop))
     end
     at = stop + 1
   end
@@ -90,40 +89,17 @@ end
 
 -- -- Matching -------------------------------------------------------------------
 
-local function match_before(text, at, pieces)
+--- The end of these pieces, one behind the other from `at` on: the byte behind them, or,
+--- with a step of -1, the first of them where they end before `at`. nil: not there.
+local function match(text, at, pieces, step)
   for i = 1, #pieces do
-    local piece = pieces[i]
-    local start
-    if type(piece) == "string" then
-      if sub(text, at - #piece, at - 1) == piece then start = at - #piece end
-    else
-      for j = 1, #piece do
-        local way = piece[j]
-        if at > #way and sub(text, at - #way, at - 1) == way then
-          start = at - #way
-          break
-        end
-      end
-    end
-    if not start or start < 1 then return nil end
-    at = start
-  end
-  return at
-end
-
-local function match_after(text, at, pieces)
-  for i = 1, #pieces do
-    local piece = pieces[i]
     local stop
-    if type(piece) == "string" then
-      if sub(text, at, at + #piece - 1) == piece then stop = at + #piece end
-    else
-      for j = 1, #piece do
-        local way = piece[j]
-        if sub(text, at, at + #way - 1) == way then
-          stop = at + #way
-          break
-        end
+    for j = 1, #pieces[i] do
+      local way = pieces[i][j]
+      local from = step < 0 and at - #way or at
+      if from >= 1 and sub(text, from, from + #way - 1) == way then
+        stop = at + step * #way
+        break
       end
     end
     if not stop then return nil end
@@ -143,8 +119,8 @@ end
 local function place_of(text, at, needle)
   local from, to = at - needle.offset, at - needle.offset + #needle.value - 1
   if from < 1 or sub(text, from, to) ~= needle.value then
-    from = match_before(text, at, needle.before)
-    to = from and match_after(text, at + #needle.anchor, needle.after)
+    from = match(text, at, needle.before, -1)
+    to = from and match(text, at + #needle.anchor, needle.after, 1)
     if not to then return nil end
     to = to - 1
   end
