@@ -6,8 +6,10 @@ local neap = require "neap"
 local network = require "neap.sim.network"
 local worlds = require "neap.world"
 local made = require "spec.support.cassette"
+local measure = require "spec.support.measure"
 local tmp = require "spec.support.tmp"
 
+local took = measure.took
 local client
 
 --- Puts a replay of these rows up.
@@ -15,12 +17,6 @@ local function up(rows, opts, seed)
   local world = cassette.world(made.tape(rows), opts)
   network.up(world, seed or 1)
   return world
-end
-
-local function took(fn, ...)
-  local began = core.now()
-  local res, err = fn(...)
-  return core.now() - began, res, err
 end
 
 local function get(path, opts) return client:get("https://api.test" .. (path or "/"), opts) end

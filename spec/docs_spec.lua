@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- The pages hang together: links lead somewhere, every page can be reached.
 local lfs = require "lfs"
+local repository = require "spec.support.repository"
 
-local here = debug.getinfo(1, "S").source:match "^@(.*)$"
-local root = here:match "^(.*/)spec/[^/]*$" or "./"
+local read, root = repository.read, repository.root
 
 --- Every .md file of the repository, without the build directory.
 local function pages(dir, list)
@@ -17,13 +17,6 @@ local function pages(dir, list)
     end
   end
   return list
-end
-
-local function read(path)
-  local file = assert(io.open(root .. path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
 end
 
 --- Resolves "docs" + "../README.md".

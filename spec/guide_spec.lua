@@ -4,9 +4,9 @@
 -- needs: "lua" virtual time, "lua real" real time, "lua mock" a `neap mock` on port 8080
 -- (here on any port), "lua spec" `neap test`; "lua part" is a part of one and is not run.
 local lfs = require "lfs"
+local repository = require "spec.support.repository"
 
-local here = debug.getinfo(1, "S").source:match "^@(.*)$"
-local root = here:match "^(.*/)spec/[^/]*$" or "./"
+local root = repository.root
 
 --- Programs of a page in order: code, line, whether they need real time, and the
 --- text block that follows at once, if any.

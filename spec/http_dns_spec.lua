@@ -1,6 +1,6 @@
+local child = require "spec.support.child"
 local http = require "spec.support.http"
 local neap = require "neap"
-local process = require "spec.support.process"
 local tmp = require "spec.support.tmp"
 
 --- Scripts run in a child neap whose name lookups are those of
@@ -11,10 +11,10 @@ describe("name lookups #real", function()
   setup(function()
     dir = tmp.dir()
     library = dir .. "/slow_getaddrinfo.so"
-    local cc = process.run("/usr/bin/cc", {
+    local cc = child.run_program("/usr/bin/cc", {
       "-shared", "-fPIC", "-O1", "-o", library, "spec/c/slow_getaddrinfo.c", "-ldl",
     })
-    assert(cc.code == 0, cc.stderr)
+    assert(cc.code == 0, cc.err)
   end)
 
   teardown(function() tmp.remove(dir) end)
@@ -25,15 +25,14 @@ describe("name lookups #real", function()
   local function run(script, ...)
     local path = tmp.write(dir .. "/script.lua", script)
     local env = {
-      "LD_PRELOAD=" .. library, "NEAP_SPEC_LOOKUPS=" .. dir .. "/lookups", "ASAN_OPTIONS=verify_asan_link_order=0",
+      LD_PRELOAD = library, NEAP_SPEC_LOOKUPS = dir .. "/lookups", ASAN_OPTIONS = "verify_asan_link_order=0",
     }
-    if os.getenv "NEAP_LUA_PATH" then env[#env + 1] = "NEAP_LUA_PATH=" .. os.getenv "NEAP_LUA_PATH" end
     os.remove(dir .. "/lookups")
     local before = neap.now()
-    local child = process.run(neap.host.exe_path(), { "run", path, ... }, { env = env })
-    assert.equal("", child.stderr)
-    assert.equal(0, child.code)
-    return child.stdout, neap.now() - before, #(tmp.read(dir .. "/lookups") or "")
+    local result = child.run({ "run", path, ... }, { env = env })
+    assert.equal("", result.err)
+    assert.equal(0, result.code)
+    return result.out, neap.now() - before, #(tmp.read(dir .. "/lookups") or "")
   end
 
   it("that hang run into timeout.connect without blocking anything, nor the end of the program", function()

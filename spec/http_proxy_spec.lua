@@ -1,8 +1,8 @@
 local certs_module = require "spec.support.certs"
+local child = require "spec.support.child"
 local http = require "spec.support.http"
 local neap = require "neap"
 local nginx_module = require "spec.support.nginx"
-local process = require "spec.support.process"
 local proxy_module = require "spec.support.proxy"
 local tmp = require "spec.support.tmp"
 
@@ -111,10 +111,10 @@ describe("a proxy #real", function()
     local dir = tmp.dir()
     finally(function() tmp.remove(dir) end)
     local path = tmp.write(dir .. "/script.lua", script)
-    local env = { "http_proxy=" .. proxy.url, "all_proxy=" .. proxy.url }
-    if os.getenv "NEAP_LUA_PATH" then env[3] = "NEAP_LUA_PATH=" .. os.getenv "NEAP_LUA_PATH" end
-    local child = process.run(neap.host.exe_path(), { "run", path, target.url }, { env = env })
-    assert.equal("", child.stderr)
-    assert.equal("\nproxied " .. target.url .. "/x\n", child.stdout)
+    local result = child.run({ "run", path, target.url }, {
+      env = { http_proxy = proxy.url, all_proxy = proxy.url, no_proxy = false },
+    })
+    assert.equal("", result.err)
+    assert.equal("\nproxied " .. target.url .. "/x\n", result.out)
   end)
 end)

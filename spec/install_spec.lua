@@ -3,9 +3,9 @@
 -- that runs alone, and a library that pkg-config and CMake find.
 local child = require "spec.support.child"
 local core = require "neap.core"
+local repository = require "spec.support.repository"
 
-local here = debug.getinfo(1, "S").source:match "^@(.*)$"
-local root = here:match "^(.*/)spec/[^/]*$" or "./"
+local root = repository.root
 local build_dir = core.host.exe_path():match "^(.*)/[^/]*$"
 
 local function exists(path)

@@ -1,5 +1,4 @@
-local neap = require "neap"
-local process = require "spec.support.process"
+local child = require "spec.support.child"
 local tmp = require "spec.support.tmp"
 
 describe("a loop over pairs", function()
@@ -24,8 +23,8 @@ describe("a loop over pairs", function()
   local function run(text)
     local dir = tmp.dir()
     finally(function() tmp.remove(dir) end)
-    local child = process.run(neap.host.exe_path(), { "run", tmp.write(dir .. "/loop.lua", text) })
-    assert.equal(0, child.code, child.stderr)
+    local result = child.run { "run", tmp.write(dir .. "/loop.lua", text) }
+    assert.equal(0, result.code, result.err)
   end
 
   it("sees every element, also when the JIT gives up on it #real", function()

@@ -2,9 +2,9 @@
 -- The tables of docs/lab are what `neap lab` prints: of a page one policy is run again,
 -- with all seeds. (spec/reference_labs_spec.lua has the lessons of all pages.)
 local child = require "spec.support.child"
+local repository = require "spec.support.repository"
 
-local here = debug.getinfo(1, "S").source:match "^@(.*)$"
-local root = here:match "^(.*/)spec/[^/]*$" or "./"
+local root = repository.root
 
 --- A page's commands, and what they print.
 local function blocks(name)

@@ -2,9 +2,9 @@
 -- The house rules that a reader relies on, checked against the sources: who may
 -- include whom, where each foreign library appears, what the library never does.
 local lfs = require "lfs"
+local repository = require "spec.support.repository"
 
-local here = debug.getinfo(1, "S").source:match "^@(.*)$"
-local root = here:match "^(.*/)spec/[^/]*$" or "./"
+local read, root = repository.read, repository.root
 
 local FOLDERS = { "base", "bind", "cmake", "core", "examples", "flow", "include", "net" }
 local LEVEL = { base = 0, core = 1, flow = 2, net = 2, bind = 3 }
@@ -21,13 +21,6 @@ for name in ([[assert ctype errno fcntl float inttypes limits math pthread signa
   stddef stdint stdio stdlib string strings sys/mman sys/random sys/resource sys/stat sys/time sys/types
   sys/uio time unistd immintrin]]):gmatch "%S+" do
   LIBC[name .. ".h"] = true
-end
-
-local function read(path)
-  local file = assert(io.open(root .. path, "rb"))
-  local text = file:read "*a"
-  file:close()
-  return text
 end
 
 --- Calls visit(path) for every file under dir.

@@ -6,6 +6,7 @@ local world_mock = require "neap.mock.world"
 local worlds = require "neap.world"
 local child = require "spec.support.child"
 local raw = require "spec.support.raw_http"
+local repository = require "spec.support.repository"
 
 local function served(upstreams, body, config)
   return function()
@@ -131,9 +132,7 @@ describe("a world over real sockets #real", function()
   end))
 
   it("is what `neap mock --world` serves, and what is wrong is told in one line", function()
-    local here = debug.getinfo(1, "S").source:match "^@(.*)$"
-    local root = here:match "^(.*/)spec/[^/]*$" or "./"
-    local path = root .. "scripts/labs/worlds/regions.lua"
+    local path = repository.root .. "scripts/labs/worlds/regions.lua"
     local function refused(message, ...)
       local result = child.run { "mock", "--port", "0", ... }
       assert.equal(2, result.code)

@@ -2,9 +2,9 @@
 -- The option tables are whole, and the files made from them are up to date.
 local lfs = require "lfs"
 local schema = require "neap.schema"
+local repository = require "spec.support.repository"
 
-local here = debug.getinfo(1, "S").source:match "^@(.*)$"
-local root = here:match "^(.*/)spec/[^/]*$" or "./"
+local root = repository.root
 local generator = assert(loadfile(root .. "docs/generate.lua"))("neap.docs")
 
 local function each_option(list, prefix, visit)

@@ -1,12 +1,10 @@
 local rate_headers = require "neap.rate_headers"
+local measure = require "spec.support.measure"
+
+local near = measure.near
 
 -- 2026-04-26T12:00:00Z
 local NOW = 1777204800
-
-local function near(expected, actual)
-  assert.is_number(actual)
-  assert.is_true(math.abs(expected - actual) < 1e-6, ("expected %.9f, got %.9f"):format(expected, actual))
-end
 
 describe("a Go duration", function()
   it("adds up its parts", function()

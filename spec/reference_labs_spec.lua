@@ -3,9 +3,9 @@
 -- policy and not those that the pages begin with.
 local lab = require "neap.lab"
 local lfs = require "lfs"
+local repository = require "spec.support.repository"
 
-local here = debug.getinfo(1, "S").source:match "^@(.*)$"
-local root = here:match "^(.*/)spec/[^/]*$" or "./"
+local root = repository.root
 
 --- What a script declares.
 local function experiment(name, ...)

@@ -1,12 +1,10 @@
 local core = require "neap.core"
 local neap = require "neap"
 local network = require "neap.sim.network"
+local measure = require "spec.support.measure"
+local worlds = require "spec.support.simulated_world"
 
-local here = debug.getinfo(1, "S").source:match "^@(.*)$":match "^(.*/)" or "./"
-package.path = here .. "support/?.lua;" .. package.path
-local worlds = require "simulated_world"
-
-local near, took = worlds.near, worlds.took
+local near, took = measure.near, measure.took
 
 local client
 

@@ -3,9 +3,9 @@
 -- missing, none may outlive its function.
 local lfs = require "lfs"
 local core = require "neap.core"
+local repository = require "spec.support.repository"
 
-local here = debug.getinfo(1, "S").source:match "^@(.*)$"
-local root = here:match "^(.*/)spec/[^/]*$" or "./"
+local root = repository.root
 local meta = root .. "lua/neap/_meta/"
 
 --- file name -> text without long comments

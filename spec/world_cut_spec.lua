@@ -5,6 +5,9 @@ local neap = require "neap"
 local network = require "neap.sim.network"
 local world_mock = require "neap.mock.world"
 local worlds = require "neap.world"
+local measure = require "spec.support.measure"
+
+local near = measure.near
 
 --- Half a second to the first token, then one each half second: at 0.5, 1, ... 5.
 local function world_of(outage, more)
@@ -42,10 +45,6 @@ describe("a stream that an outage cuts off", function()
   end
 
   after_each(network.down)
-
-  local function near(expected, got)
-    assert.message(("expected %g, got %g"):format(expected, got)).is_true(math.abs(expected - got) < 1e-6)
-  end
 
   it("has come up to the cut, and is reset then", function()
     local whole = ask(nil)

@@ -7,6 +7,9 @@ local limits = require "neap.world.limits"
 local quotas = require "neap.world.quota"
 local rate_headers = require "neap.rate_headers"
 local worlds = require "neap.world"
+local measure = require "spec.support.measure"
+
+local near = measure.near
 
 --- An upstream whose time 0 is 1000.
 local function upstream_of(opts)
@@ -14,10 +17,6 @@ local function upstream_of(opts)
   local world = worlds.new { opts }
   world:start(1000, 1)
   return world.upstreams[1]
-end
-
-local function near(expected, got)
-  assert.message(("expected %g, got %g"):format(expected, got)).is_true(math.abs(expected - got) < 1e-9)
 end
 
 describe("an outage", function()

@@ -3,11 +3,10 @@ local core = require "neap.core"
 local neap = require "neap"
 local profiles = require "neap.world.profiles"
 local worlds = require "neap.world"
+local repository = require "spec.support.repository"
 local tmp = require "spec.support.tmp"
 
-local here = debug.getinfo(1, "S").source:match "^@(.*)$"
-local root = here:match "^(.*/)spec/[^/]*$" or "./"
-
+local root = repository.root
 local dir
 
 local function write(name, text)

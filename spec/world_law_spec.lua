@@ -5,6 +5,9 @@ local latencies = require "neap.world.latency"
 local laws = require "neap.world.law"
 local limits = require "neap.world.limits"
 local streams = require "neap.world.streams"
+local measure = require "spec.support.measure"
+
+local about = measure.about
 
 --- Independent streams for a seed, as a mock and an upstream make them.
 local function stream_of(seed)
@@ -28,11 +31,6 @@ local function mean(values)
   return sum / #values
 end
 
-local function near(expected, actual, tolerance)
-  assert.message(("expected about %g, got %g"):format(expected, actual))
-    .is_true(math.abs(actual - expected) <= tolerance * expected)
-end
-
 describe("a latency law", function()
   it("is constant when fixed", function()
     assert.same({ 0.12, 0.12, 0.12 }, sorted_samples({ law = "fixed", seconds = 0.12 }, 3))
@@ -41,26 +39,26 @@ describe("a latency law", function()
   it("stays within the bounds of uniform", function()
     local values = sorted_samples({ law = "uniform", min = 0.05, max = 0.2 }, 10000)
     assert.is_true(values[1] >= 0.05 and values[#values] < 0.2)
-    near(0.125, mean(values), 0.02)
+    about(0.125, mean(values), 0.02)
   end)
 
   it("has the median and the spread of lognormal", function()
     local values = sorted_samples({ law = "lognormal", median = 0.1, sigma = 0.8 }, 20000)
-    near(0.1, values[10000], 0.03)
-    near(0.1 * math.exp(0.8), values[math.floor(20000 * 0.8413)], 0.05)
-    near(0.1 * math.exp(0.32), mean(values), 0.05)
+    about(0.1, values[10000], 0.03)
+    about(0.1 * math.exp(0.8), values[math.floor(20000 * 0.8413)], 0.05)
+    about(0.1 * math.exp(0.32), mean(values), 0.05)
   end)
 
   it("has the mean of exponential", function()
-    near(0.3, mean(sorted_samples({ law = "exponential", mean = 0.3 }, 20000)), 0.05)
+    about(0.3, mean(sorted_samples({ law = "exponential", mean = 0.3 }, 20000)), 0.05)
   end)
 
   it("has the least value and the tail of pareto", function()
     local values = sorted_samples({ law = "pareto", min = 0.1, alpha = 3 }, 20000)
     assert.is_true(values[1] >= 0.1)
-    near(0.1 * 2 ^ (1 / 3), values[10000], 0.02)
-    near(0.1 * 100 ^ (1 / 3), values[19800], 0.1)
-    near(0.15, mean(values), 0.03)
+    about(0.1 * 2 ^ (1 / 3), values[10000], 0.02)
+    about(0.1 * 100 ^ (1 / 3), values[19800], 0.1)
+    about(0.15, mean(values), 0.03)
   end)
 
   it("may be written as a number, or as constant", function()
@@ -125,10 +123,10 @@ describe("a law", function()
 
   it("hits the probabilities that it was given", function()
     local fates = decide(flaky, 11, 20000)
-    near(0.05 * 20000, count(fates, "hang"), 0.1)
-    near(0.95 * 0.1 * 20000, count(fates, "drop"), 0.1)
-    near(0.95 * 0.9 * 0.2 * 20000, count(fates, "error", 503), 0.1)
-    near(0.95 * 0.9 * 0.1 * 20000, count(fates, "error", 429), 0.1)
+    about(0.05 * 20000, count(fates, "hang"), 0.1)
+    about(0.95 * 0.1 * 20000, count(fates, "drop"), 0.1)
+    about(0.95 * 0.9 * 0.2 * 20000, count(fates, "error", 503), 0.1)
+    about(0.95 * 0.9 * 0.1 * 20000, count(fates, "error", 429), 0.1)
   end)
 
   it("gives a 429 a Retry-After, a 503 only when told to", function()
@@ -208,7 +206,7 @@ describe("a law", function()
         failed = failed + 1
       end
     end
-    near(1000, failed, 0.1)
+    about(1000, failed, 0.1)
   end)
 
   it("has no Retry-After for what can never pass", function()

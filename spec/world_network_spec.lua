@@ -6,23 +6,15 @@ local neap = require "neap"
 local network = require "neap.sim.network"
 local rate_headers = require "neap.rate_headers"
 local worlds = require "neap.world"
+local measure = require "spec.support.measure"
 
+local near, took = measure.near, measure.took
 local client
 
 local function up(seed, ...)
   local world = worlds.new { ... }
   network.up(world, seed)
   return world
-end
-
-local function took(fn, ...)
-  local began = core.now()
-  local res, err = fn(...)
-  return core.now() - began, res, err
-end
-
-local function near(expected, got)
-  assert.message(("expected %g, got %g"):format(expected, got)).is_true(math.abs(expected - got) < 1e-6)
 end
 
 local function chat(fields)

@@ -2,18 +2,9 @@
 local core = require "neap.core"
 local neap = require "neap"
 local upstreams = require "neap.world.upstream"
+local measure = require "spec.support.measure"
 
-local function near(expected, actual, tolerance)
-  assert.message(("expected about %g, got %g"):format(expected, actual))
-    .is_true(math.abs(actual - expected) <= tolerance * expected)
-end
-
---- Seconds that `fn` takes, and what it returns.
-local function timed(fn, ...)
-  local at = neap.now()
-  local result, err = fn(...)
-  return neap.now() - at, result, err
-end
+local about, timed = measure.about, measure.took
 
 --- Sends `n` requests at once; each's seconds, rounded, and status.
 local function burst(upstream, n)
@@ -29,7 +20,7 @@ describe("a simulated upstream", function()
   it("answers with a response, after its latency", function()
     local upstream = upstreams.new { latency = 0.25 }
     local seconds, res, err = timed(upstream.request, upstream)
-    near(0.25, seconds, 1e-6)
+    about(0.25, seconds, 1e-6)
     assert.is_nil(err)
     assert.same({ status = 200, headers = {}, replay_safe = true, sends = 1 }, res)
   end)
@@ -43,7 +34,7 @@ describe("a simulated upstream", function()
   it("resets connections: an error of kind receive, maybe processed", function()
     local upstream = upstreams.new { drop = 1, latency = 0.1, name = "east" }
     local seconds, res, err = timed(upstream.request, upstream)
-    near(0.1, seconds, 1e-6)
+    about(0.1, seconds, 1e-6)
     assert.is_nil(res)
     assert.same({ "receive", "maybe", true, 1, true },
       { err.kind, err.sent, err.retryable, err.sends, err.replay_safe })
@@ -102,7 +93,7 @@ describe("a simulated upstream", function()
       second:cancel()
       first:cancel()
     end)
-    near(12, seconds, 1e-6)
+    about(12, seconds, 1e-6)
     assert.same({ ["200"] = 1, disconnect = 2 }, upstream.stats.statuses)
     assert.same({ 0, 0, 0 }, { upstream.stats.open, upstream.law.capacity.busy, upstream.law.capacity.waiting })
   end)
@@ -120,7 +111,7 @@ describe("a simulated upstream", function()
       assert.same({ 2, 1 }, { upstream.stats.open, upstream.law.capacity.busy })
       second:cancel()
     end)
-    near(30, seconds, 1e-6)
+    about(30, seconds, 1e-6)
     assert.equal(0, upstream.law.capacity.busy)
   end)
 
@@ -156,16 +147,16 @@ describe("a simulated upstream's draws", function()
     local busy = durations({ latency = lognormal, errors = { { status = 500, probability = 0.5 } } },
       { false, "x", "c", "a", false, "b", "a" })
     assert.is_true(math.abs(calm[4] - calm[1]) > 1e-6)
-    near(calm[1], busy[4], 1e-6)
-    near(calm[3], busy[3], 1e-6)
-    near(calm[4], busy[7], 1e-6)
+    about(calm[1], busy[4], 1e-6)
+    about(calm[3], busy[3], 1e-6)
+    about(calm[4], busy[7], 1e-6)
   end)
 
   it("take a number for an id", function()
     local list = durations({ latency = lognormal }, { 1, 2 })
     local again = durations({ latency = lognormal }, { 2, 1 })
-    near(list[1], again[2], 1e-6)
-    near(list[2], again[1], 1e-6)
+    about(list[1], again[2], 1e-6)
+    about(list[2], again[1], 1e-6)
   end)
 end)
 
@@ -194,7 +185,7 @@ describe("a simulated upstream's queue", function()
         end)
       end
     end)
-    near(mean + erlang_c(rate * mean, c) / (c / mean - rate), total / n, 0.03)
+    about(mean + erlang_c(rate * mean, c) / (c / mean - rate), total / n, 0.03)
   end)
 end)
 

@@ -1,12 +1,12 @@
 --- A certificate authority of the test run's own, made with the openssl program.
-local process = require "spec.support.process"
+local child = require "spec.support.child"
 local tmp = require "spec.support.tmp"
 
 local M = {}
 
 local function openssl(dir, ...)
-  local run = process.run("/usr/bin/openssl", { ... }, { cwd = dir })
-  if run.code ~= 0 then error("openssl: " .. run.stderr) end
+  local run = child.run_program("/usr/bin/openssl", { ... }, { cwd = dir })
+  if run.code ~= 0 then error("openssl: " .. run.err) end
 end
 
 local function issue(dir, name, subject, extension)

@@ -1,6 +1,8 @@
---- Runs this neap as a child process and collects what it said. Real time only.
+--- Programs, this neap above all, as child processes, with what they said. Real time
+--- only.
 local core = require "neap.core"
 local neap = require "neap"
+local tmp = require "spec.support.tmp"
 local uv = require "neap.uv"
 
 local M = {}
@@ -117,12 +119,13 @@ function M.start(arguments, options)
   return M.start_program(core.host.exe_path(), arguments, options)
 end
 
---- Runs this neap to its end; a cancel kills it.
+--- Runs a program to its end; a cancel kills it.
+---@param program string
 ---@param arguments string[]
 ---@param options? table
 ---@return {code: integer, signal: integer, out: string, err: string}
-function M.run(arguments, options)
-  local child = M.start(arguments, options)
+function M.run_program(program, arguments, options)
+  local child = M.start_program(program, arguments, options)
   local ok, err = pcall(child.wait, child)
   child:close_stdin()
   if not ok then
@@ -132,28 +135,25 @@ function M.run(arguments, options)
   return child
 end
 
+--- Runs this neap to its end.
+---@param arguments string[]
+---@param options? table
+---@return {code: integer, signal: integer, out: string, err: string}
+function M.run(arguments, options)
+  return M.run_program(core.host.exe_path(), arguments, options)
+end
+
 --- A file with `text`, in a folder of its own below the system's temporary one.
 ---@param name string
 ---@param text string
 ---@return string path
 ---@return string folder
 function M.file(name, text)
-  local folder = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/neap-spec-XXXXXX"))
-  local path = folder .. "/" .. name
-  local file = assert(io.open(path, "wb"))
-  file:write(text)
-  file:close()
-  return path, folder
+  local folder = tmp.dir()
+  return tmp.write(folder .. "/" .. name, text), folder
 end
 
 --- Removes what `file` made.
----@param folder string
-function M.remove(folder)
-  for name in function(scan) return (uv.fs_scandir_next(scan)) end, assert(uv.fs_scandir(folder)) do
-    local path = folder .. "/" .. name
-    if uv.fs_stat(path).type == "directory" then M.remove(path) else os.remove(path) end
-  end
-  uv.fs_rmdir(folder)
-end
+M.remove = tmp.remove
 
 return M

@@ -1,7 +1,7 @@
 --- Debian's nginx as a child process with a configuration of its own.
 local badserver = require "spec.support.badserver"
+local child = require "spec.support.child"
 local neap = require "neap"
-local process = require "spec.support.process"
 local tmp = require "spec.support.tmp"
 local uv = require "neap.uv"
 
@@ -102,7 +102,7 @@ local function connects(port)
 end
 
 function Nginx:launch()
-  self.process = process.start(M.PROGRAM, {
+  self.process = child.start_program(M.PROGRAM, {
     "-p", self.dir, "-c", self.dir .. "/nginx.conf", "-e", self.dir .. "/error.log", "-g", "daemon off;",
   })
   for _ = 1, 500 do
@@ -110,7 +110,7 @@ function Nginx:launch()
     if self.process.code then break end
     neap.sleep(0.01)
   end
-  error("nginx does not start: " .. self.process.stderr .. (tmp.read(self.dir .. "/error.log") or ""))
+  error("nginx does not start: " .. self.process.err .. (tmp.read(self.dir .. "/error.log") or ""))
 end
 
 --- Starts nginx. Files of `www` are served below /, /gzip/, /br/ and /slow/. Waits.

@@ -66,16 +66,4 @@ function M.new(hosts)
   return world
 end
 
---- Fails unless two figures are the same but for rounding.
-function M.near(expected, got)
-  if math.abs(got - expected) >= 1e-8 or got ~= got then error(("%.9g is not %.9g"):format(got, expected), 2) end
-end
-
---- How long `fn(...)` took, and its first two results.
-function M.took(fn, ...)
-  local began = core.now()
-  local res, err = fn(...)
-  return core.now() - began, res, err
-end
-
 return M
