@@ -1,6 +1,7 @@
 --- The globals of a simulated script: Lua's, with whatever depends on the machine
 --- (its clock, its memory, its other programs) replaced or refused. neap's own
 --- modules keep Lua's plain globals.
+local clock = require "neap.sim.clock"
 local core = require "neap.core"
 local ordered = require "neap.sim.ordered"
 local refusals = require "neap.sim.refusals"
@@ -20,54 +21,15 @@ local function copy(t)
   return new
 end
 
--- ---------------------------------------------------------------------------
--- Time
--- ---------------------------------------------------------------------------
-
---- Days from 1970-01-01 to a day of the Gregorian calendar; months and days
---- beyond their range count on.
-local function days_of(year, month, day)
-  year, month = year + floor((month - 1) / 12), (month - 1) % 12 + 1
-  -- The year begins in March, so that the leap day is its last.
-  local march_year = month > 2 and year or year - 1
-  local day_of_year = floor((153 * ((month + 9) % 12) + 2) / 5) + day - 1
-  return 365 * march_year + floor(march_year / 4) - floor(march_year / 100) + floor(march_year / 400)
-    + day_of_year - 719468
-end
-
---- os.time: the simulated clock; local time is UTC.
-local function time(date)
-  if date == nil then return floor(core.time()) end
-  if type(date) ~= "table" then
-    error(("bad argument #1 to 'time' (table expected, got %s)"):format(type(date)), 2)
-  end
-  local function field(name, default)
-    local value = tonumber(date[name]) or default
-    if not value then error(("field '%s' missing in date table"):format(name), 3) end
-    return floor(value)
-  end
-  local days = days_of(field "year", field "month", field "day")
-  return ((days * 24 + field("hour", 12)) * 60 + field("min", 0)) * 60 + field("sec", 0)
-end
-
---- os.date: the simulated clock; local time is UTC.
-local function date_of(raw_date, format, at)
-  format = format == nil and "%c" or format
-  if type(format) == "string" and format:sub(1, 1) ~= "!" then format = "!" .. format end
-  return raw_date(format, at == nil and floor(core.time()) or at)
-end
-
 local function simulated_os(raw)
   local new = copy(raw)
-  new.time = time
-  new.clock = core.now
-  function new.date(format, at) return date_of(raw.date, format, at) end
+  for name, fn in pairs(clock.functions(raw)) do new[name] = fn end
   new.execute = refusals.of("os.execute", refusals.PROGRAMS)
   return new
 end
 
 -- ---------------------------------------------------------------------------
--- The other libraries
+-- The libraries
 -- ---------------------------------------------------------------------------
 
 --- A script's own seed is mixed with the run's: scripts seed with the time, which
