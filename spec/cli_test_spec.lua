@@ -231,6 +231,56 @@ describe("neap test #real", function()
     assert.equal("2 passed, 0 failed, 0 skipped", run('it("passes", function() end)', "--repeat=2").last)
   end)
 
+  it("refuses a --repeat or --seed that is no number of times or no seed", function()
+    for argument, wanted in pairs { ["--repeat=0"] = "from 1", ["--repeat=-1"] = "from 1", ["--repeat=x"] = "from 1",
+      ["--seed=1.5"] = "from 0 to 2^53" } do
+      local result = run('it("passes", function() end)', argument)
+      child.remove(folder)
+      assert.equal(2, result.code)
+      assert.is_truthy(result.err:find("needs a whole number " .. wanted, 1, true), result.err)
+    end
+    folder = nil
+  end)
+
+  it("shows the date of the virtual clock, the same in each run, and the machine's in real time", function()
+    local result = run [[
+      local neap = require "neap"
+      it("is virtual", function()
+        local began, clock = os.time(), os.clock()
+        neap.sleep(3600)
+        assert.equal(3600, os.time() - began)
+        assert.near(3600, os.clock() - clock, 1e-6)
+        assert.equal("2026-01-01 01:00", os.date("%Y-%m-%d %H:%M"))
+        assert.equal(1767225600, os.time { year = 2026, month = 1, day = 1, hour = 0 })
+      end)
+      it("is real #real", function() assert.is_true(math.abs(os.time() - require("neap.core").time()) <= 1) end)
+      it("is virtual again", function() assert.equal("2026-01-01", os.date("%Y-%m-%d", os.time())) end)]]
+    assert.matches("3 passed", result.last)
+  end)
+
+  it("ends with the signal's exit code when it is interrupted, and counts what has ended", function()
+    for signal, code in pairs { sigint = 130, sigterm = 143 } do
+      local path
+      path, folder = child.file("slow_spec.lua", [[
+        local neap = require "neap"
+        it("passes", function() end)
+        describe("more", function()
+          it("hangs #real", function() io.stderr:write "waits" neap.sleep(60) end)
+          it("never begins", function() end)
+        end)
+        it("does not begin either", function() end)]])
+      local process = child.start { "test", "-o", "TAP", path }
+      process:wait_until(function() return process.err:find("waits", 1, true) end)
+      process:kill(signal)
+      process:wait()
+      assert.equal(code, process.code)
+      assert.matches("\n1 passed, 0 failed, 0 skipped\n$", process.out)
+      assert.matches("interrupted: the tests that had not ended are not counted", process.err)
+      child.remove(folder)
+    end
+    folder = nil
+  end)
+
   it("refuses an unknown argument as usage", function()
     local result = child.run { "test", "--nonsense" }
     assert.equal(2, result.code)

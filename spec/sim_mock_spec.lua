@@ -223,7 +223,6 @@ describe("a mock", function()
     local lines = {}
     for line in mock:problem():gmatch "[^\n]+" do lines[#lines + 1] = line:match "the mock of .*$" end
     assert.same({ "the mock of /never was not used", "the mock of /twice was used once, not 2 times" }, lines)
-    assert.is_nil(mock:problem(true))
     client:get "http://a.test/maybe-twice"
     client:get "http://a.test/never"
     client:get "http://a.test/twice"
@@ -261,6 +260,12 @@ describe("a mock", function()
     mock:reset()
   end)
 
+  it("takes no arguments: rules are added", function()
+    local ok, message = pcall(neap.sim.mock, { url = "/a" })
+    assert.is_false(ok)
+    assert.is_truthy(message:find("takes no arguments; mock:on{...} adds a rule", 1, true))
+  end)
+
   it("goes when it is closed, and with the next network", function()
     mock:close()
     assert.is_nil(network.current())
@@ -293,8 +298,8 @@ end)
 
 describe("neap.sim in real time #real", function()
   it("raises one line", function()
-    for _, name in ipairs { "mock", "world" } do
-      local ok, message = pcall(neap.sim[name], { { host = "a" } })
+    for name, arguments in pairs { mock = {}, world = { { { host = "a" } } } } do
+      local ok, message = pcall(neap.sim[name], unpack(arguments))
       assert.is_false(ok)
       assert.is_truthy(message:find("neap.sim." .. name .. ": needs virtual time", 1, true))
     end

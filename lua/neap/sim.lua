@@ -21,7 +21,8 @@ end
 --- whose setup it was made, and taken down. A network that is up goes down. Raises in
 --- real time. Never waits.
 ---@return neap.sim.Mock
-function M.mock()
+function M.mock(...)
+  if select("#", ...) > 0 then options.fail "neap.sim.mock: takes no arguments; mock:on{...} adds a rule" end
   check_time "neap.sim.mock"
   return require("neap.sim.mock").new()
 end

@@ -13,7 +13,7 @@ Runs busted inside the runtime; its arguments are passed on (-o, -t, --filter,
 Tests, setups and teardowns may wait. Time is virtual unless a describe's or a
 test's name contains #real. Every test starts with the same seed (--seed N) and
 runs in a scope of its own: a task that fails in the background, and a task or a
-transfer that is left over, fails the test. After two real minutes, or the seconds
+request that is left over, fails the test. After two real minutes, or the seconds
 in NEAP_TEST_TIMEOUT, a test is cancelled and fails.
 The last line is "N passed, N failed, N skipped"; the exit code is 1 when one
 failed or none ran.]],
@@ -32,14 +32,19 @@ local function exit_instead(code)
   error(setmetatable({ code = code == true and 0 or code or 0 }, Exit), 0)
 end
 
-local function seed_of(argv)
+--- The value of one of busted's options, a whole number from `min`; 1 when it is not
+--- given. Nil: it is something else.
+local function number_of(argv, option, min)
+  local value = 1
   for i, argument in ipairs(argv) do
-    local text = argument:match "^%-%-seed=(%d+)$"
-      or argument == "--seed" and (argv[i + 1] or ""):match "^%d+$"
-    if tonumber(text) then return tonumber(text) end
-    if argument == "--seed" or argument:find "^%-%-seed=" then return nil end
+    local text = argument == option and (argv[i + 1] or "") or argument:sub(1, #option + 1) == option .. "="
+      and argument:sub(#option + 2)
+    if text then
+      value = text:find "^%d+$" and tonumber(text)
+      if not value or value < min or value > 2 ^ 53 then return nil end
+    end
   end
-  return 1
+  return value
 end
 
 --- busted unloads what a spec file loaded; neap's own modules stay, so that there
@@ -70,11 +75,16 @@ local function finish(counts, code, broken)
     if code ~= 0 and counts.failed == 0 and not broken then return EXIT_USAGE end
     if code == 0 and counts.failed == 0 then return 0 end
   end
-  if broken then counts.failed = counts.failed + 1 end
+  if broken and not counts.interrupted then counts.failed = counts.failed + 1 end
   local total = counts.passed + counts.failed + counts.skipped
-  if total == 0 then io.stderr:write("neap: no test ran\n") end
+  if counts.interrupted then
+    io.stderr:write("neap: interrupted: the tests that had not ended are not counted\n")
+  elseif total == 0 then
+    io.stderr:write("neap: no test ran\n")
+  end
   io.stdout:write(("%d passed, %d failed, %d skipped\n"):format(counts.passed, counts.failed, counts.skipped))
   io.stdout:flush()
+  if counts.interrupted then core.sleep(0) end -- raises: who cancelled knows the exit code
   return (counts.failed > 0 or total == 0 or code ~= 0) and EXIT_FAILED or 0
 end
 
@@ -89,8 +99,9 @@ function M.main(_, argv)
       return 0
     end
   end
-  local seed = seed_of(argv)
-  if not seed then return EXIT_USAGE, "option '--seed' needs a whole number from 0" end
+  local seed = number_of(argv, "--seed", 0)
+  if not seed then return EXIT_USAGE, "option '--seed' needs a whole number from 0 to 2^53" end
+  if not number_of(argv, "--repeat", 1) then return EXIT_USAGE, "option '--repeat' needs a whole number from 1" end
   local found, message = pcall(require, "busted.compatibility")
   if not found then
     return EXIT_FAILED, "busted cannot be loaded (Debian: apt-get install lua-busted): " .. message:match "^[^\n]*"

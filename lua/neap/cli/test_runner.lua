@@ -7,18 +7,21 @@
 local core = require "neap.core"
 local errors = require "neap.error"
 local fixtures = require "neap.sim.fixtures"
-local scope = require "neap.scope"
+local simulated_clock = require "neap.sim.clock"
+local test_scope = require "neap.cli.test_scope"
 
 local M = {}
 
---- Real seconds after which a test that does not end is cancelled.
-local TEST_TIMEOUT = tonumber(os.getenv "NEAP_TEST_TIMEOUT") or 120
+local EPOCH = 1767225600 -- 1 January 2026, as in `neap sim`
+local REAL_CLOCK = {}
+for name in pairs(simulated_clock.functions(os)) do REAL_CLOCK[name] = os[name] end
 
 ---@class neap.cli.TestCounts
 ---@field passed integer
 ---@field failed integer
 ---@field skipped integer
 ---@field started boolean whether busted got as far as running
+---@field interrupted boolean it was cancelled; tests that did not end by themselves are not counted
 
 local function is_real(busted, element)
   while element do
@@ -26,70 +29,6 @@ local function is_real(busted, element)
     element = busted.context.parent(element)
   end
   return false
-end
-
---- Gives what is about to end the time to do so: a cancelled task needs a turn, a
---- socket that closes a few.
-local function settle(is_quiet)
-  for round = 1, 200 do
-    if is_quiet() then return true end
-    core.sleep((core.is_virtual() or round <= 20) and 0 or 0.005)
-  end
-  return is_quiet()
-end
-
-local function names_of(tasks)
-  local names = {}
-  for i, task in ipairs(tasks) do
-    if i > 5 then
-      names[i] = "..."
-      break
-    end
-    names[i] = ("%s (%s)"):format(task:name(), task:status())
-  end
-  return table.concat(names, ", ")
-end
-
---- What is left in scope `s` and in the runtime, as a sentence; nil: nothing.
-local function leftovers(s, holds_before, what)
-  settle(function() return #s:tasks() == 0 and core.stats().holds <= holds_before end)
-  local tasks, holds = s:tasks(), core.stats().holds - holds_before
-  local names = names_of(tasks)
-  s:cancel()
-  if #tasks > 0 then
-    return ("%s left %d task%s running: %s"):format(what, #tasks, #tasks == 1 and "" or "s", names)
-  end
-  if holds > 0 then
-    return ("%s left %d operation%s in flight (transfers, jobs, servers)"):format(what, holds,
-      holds == 1 and "" or "s")
-  end
-end
-
---- Cancels `s` when the machine's clock says that it has taken too long.
-local function watch(s)
-  local dog = { bitten = false, timer = require("neap.uv").new_timer() }
-  dog.timer:start(TEST_TIMEOUT * 1000, 0, function()
-    dog.bitten = true
-    s:cancel()
-  end)
-  dog.timer:unref() -- must not look like something that wakes a task
-  return dog
-end
-
---- Runs `fn` in a scope; raises what it raised, or what it left behind.
-local function contained(what, watched, fn)
-  local holds = core.stats().holds
-  local left, dog
-  local ok, err, cancelled = pcall(scope.scope, function(s)
-    if watched then dog = watch(s) end
-    fn()
-    left = leftovers(s, holds, what)
-  end)
-  if dog then dog.timer:close() end
-  if dog and dog.bitten then error(("%s did not end within %g real seconds"):format(what, TEST_TIMEOUT), 0) end
-  if not ok then error(err, 0) end
-  if left then error(left, 0) end
-  if cancelled then error(cancelled, 0) end
 end
 
 --- An error as busted should see it: a task's assertion, or a text with the
@@ -107,54 +46,149 @@ local function unwrap(element, err)
   return traceback and unwrap(element, tostring(err) .. "\n" .. traceback) or err
 end
 
+--- Goes over to virtual or to real time. The virtual date is the same in each run, and
+--- the functions of `os` show it.
+local function set_time(virtual)
+  if core.is_virtual() == virtual then return end
+  core.clock_virtual(virtual, virtual and EPOCH or nil)
+  for name, fn in pairs(virtual and simulated_clock.functions(REAL_CLOCK) or REAL_CLOCK) do
+    os[name] = fn -- luacheck: ignore 122
+  end
+end
+
+---@class neap.cli.TestRun
+---@field busted table
+---@field options {seed: integer}
+---@field traces table<any, table> busted's traces, taken where an error was raised
+---@field ended table<table, table> how tests ended that are not through with their hooks
+---@field levels table<table, neap.sim.Fixtures> of elements that run
+---@field counts neap.cli.TestCounts
+
+--- The run is being cancelled: no other test begins, and this one counts for nothing.
+local function is_interrupted(run)
+  if not run.counts.interrupted and test_scope.is_interrupted() then
+    run.counts.interrupted, run.busted.skipAll = true, true
+  end
+  return run.counts.interrupted
+end
+
 --- The body of a test in a scope, with busted's trace taken where the error was
 --- raised: the scope raises it again on its way out.
-local function contain_body(busted, element, traces)
+local function contain_body(run, element)
   local body = element.run
   if type(body) ~= "function" then return end
-  local trace_of = busted.plain_getTrace
+  local traces, trace_of = run.traces, run.busted.plain_getTrace
   local function note(err)
     if err ~= nil then traces[err] = trace_of(element, 3, err) end
     return err
   end
-  local function run()
-    local ok, err = pcall(contained, "the test", false, function()
+  local function run_body()
+    local ok, err = pcall(test_scope.run, "the test", false, function()
       local passed, raised = xpcall(body, note)
       if not passed then error(raised, 0) end
     end)
-    if not ok then
+    if not ok and not is_interrupted(run) then
       element.has_failed = true
       error(unwrap(element, err), 0)
     end
   end
   -- busted looks at the environment to refuse a describe inside an it.
-  element.run = setfenv(run, getfenv(body))
+  element.run = setfenv(run_body, getfenv(body))
+end
+
+--- Publishes the end of a test, after what went wrong around it, so that every output
+--- shows it as failed.
+local function publish_end(run, element, problems)
+  local ended = run.ended[element]
+  run.ended[element] = nil
+  for _, raise in ipairs(problems) do
+    local status = run.busted.safe("it", raise, element)
+    if ended[3] == "success" or ended[3] == "pending" then ended[3] = tostring(status) end
+  end
+  run.publish(ended[1], { "test", "end" }, element, ended[2], ended[3])
 end
 
 --- Wraps what busted runs a file, a describe or a test with.
-local function contain(busted, descriptor, executor, options, traces)
+local function contain(run, descriptor, executor)
+  local is_test = descriptor == "it"
   return function(element)
     local was_virtual = core.is_virtual()
-    core.clock_virtual(not is_real(busted, element))
-    if descriptor == "it" then
-      core.reseed(options.seed)
-      contain_body(busted, element, traces)
+    set_time(not is_real(run.busted, element))
+    if is_test then
+      core.reseed(run.options.seed)
+      contain_body(run, element)
     end
-    local what = descriptor == "it" and "the test with its hooks" or ("this " .. descriptor)
     local level = fixtures.enter()
-    local ok, err = pcall(contained, what, descriptor == "it", function()
-      executor(element)
-      local problem = fixtures.problem(level, element.has_failed == true)
-      if problem then error(problem, 0) end
-    end)
-    fixtures.leave(level)
-    core.clock_virtual(was_virtual)
-    for key in pairs(traces) do traces[key] = nil end
-    if not ok then error(unwrap(element, err), 0) end
+    run.levels[element] = level
+    local ok, err = pcall(test_scope.run, is_test and "the test with its hooks" or "this " .. descriptor, is_test,
+      function() executor(element) end)
+    local ended = run.ended[element]
+    local has_passed = ok and not element.has_failed and (not is_test or ended ~= nil and ended[3] == "success")
+    local problem, problems = fixtures.problem(level, has_passed), {}
+    if not ok then problems[1] = function() error(unwrap(element, err), 0) end end
+    if problem then
+      problems[#problems + 1] = function() run.busted.fail(unwrap(element, problem), 0) end
+    end
+    fixtures.leave(level, has_passed and not problem)
+    run.levels[element] = nil
+    if is_interrupted(run) then
+      problems, run.ended[element] = {}, nil
+    elseif ended then
+      publish_end(run, element, problems)
+      problems = {}
+    end
+    set_time(was_virtual)
+    for key in pairs(run.traces) do run.traces[key] = nil end
+    for _, raise in ipairs(problems) do raise() end
   end
 end
 
 local CONTAINED = { file = true, describe = true, it = true }
+
+--- Has busted run files, describes and tests our way.
+local function take_over(run)
+  local busted = run.busted
+  busted.plain_getTrace = busted.getTrace
+  function busted.getTrace(element, level, message)
+    local trace = message ~= nil and run.traces[message] or busted.plain_getTrace(element, (level or 3) + 1, message)
+    return trace
+  end
+  local register, safe = busted.register, busted.safe
+  function busted.register(descriptor, executor, attributes)
+    if type(executor) == "function" and CONTAINED[descriptor] then executor = contain(run, descriptor, executor) end
+    return register(descriptor, executor, attributes)
+  end
+  function busted.safe(descriptor, fn, element)
+    local level = descriptor == "lazy_setup" and run.levels[busted.context.parent(element)]
+    if level then return fixtures.within(level, safe, descriptor, fn, element) end
+    return safe(descriptor, fn, element)
+  end
+  run.publish = busted.safe_publish
+  function busted.safe_publish(descriptor, channel, element, ...)
+    if channel[1] == "test" and channel[2] == "end" and run.levels[element] then
+      run.ended[element] = { descriptor, ... }
+      return true
+    end
+    return run.publish(descriptor, channel, element, ...)
+  end
+end
+
+--- Counts what each level has, before filters leave some of it out.
+local function count_declared(busted)
+  local function note()
+    local level = fixtures.current()
+    if level then level.declared = level.declared + 1 end
+    return nil, true
+  end
+  busted.subscribe({ "suite", "start" }, function(_, run)
+    if run == 1 then
+      for _, descriptor in ipairs { "describe", "it", "pending" } do
+        busted.subscribe({ "register", descriptor }, note, { priority = 1 })
+      end
+    end
+    return nil, true
+  end)
+end
 
 --- Counts per test: an error in it or around it fails it, once.
 local function count(busted, counts)
@@ -211,24 +245,13 @@ end
 ---@param options {seed: integer} the seed that every test starts with
 ---@return neap.cli.TestCounts counts filled in while busted runs
 function M.install(options)
-  local counts = { passed = 0, failed = 0, skipped = 0, started = false }
+  local counts = { passed = 0, failed = 0, skipped = 0, started = false, interrupted = false }
   local make = require "busted.core"
   package.loaded["busted.core"] = function()
     local busted = make()
-    local traces = {}
-    busted.plain_getTrace = busted.getTrace
-    function busted.getTrace(element, level, message)
-      local trace = message ~= nil and traces[message] or busted.plain_getTrace(element, (level or 3) + 1, message)
-      return trace
-    end
-    local register = busted.register
-    function busted.register(descriptor, executor, attributes)
-      if type(executor) == "function" and CONTAINED[descriptor] then
-        executor = contain(busted, descriptor, executor, options, traces)
-      end
-      return register(descriptor, executor, attributes)
-    end
+    take_over { busted = busted, options = options, counts = counts, traces = {}, ended = {}, levels = {} }
     keep_modules(busted)
+    count_declared(busted)
     count(busted, counts)
     return busted
   end

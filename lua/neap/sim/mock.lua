@@ -42,7 +42,8 @@ function Seen:json() return json.decode(self.body) end
 ---@field requests neap.sim.SeenRequest[] that came, in order; those that no rule was for, too
 ---@field path string for messages
 ---@field package rules neap.sim.Rule[]
----@field package complaints string[] requests that no rule was for, functions that raised
+---@field package complaints neap.sim.Complaint[] requests that no rule was for, functions that raised
+---@field package told integer of these
 ---@field package upstreams table<string, table>
 ---@field package chosen table<integer, table> what becomes of a request, by its slot, until it arrives
 ---@field package network neap.sim.Network
@@ -94,13 +95,29 @@ local function nearest(mock, seen)
   return #texts > 0 and texts or { "it has no rule" }
 end
 
-local function complain(mock, text) mock.complaints[#mock.complaints + 1] = text end
+---@class neap.sim.Complaint
+---@field text string its first line
+---@field more string its other lines, each after a line end
+---@field times integer
+
+--- Notes what went wrong; once for what goes wrong again, by a retry above all.
+local function complain(mock, text, more)
+  more = more or ""
+  for i = mock.told + 1, #mock.complaints do
+    local one = mock.complaints[i]
+    if one.text == text and one.more == more then
+      one.times = one.times + 1
+      return
+    end
+  end
+  table.insert(mock.complaints, { text = text, more = more, times = 1 })
+end
 
 --- There is no rule for it.
 local function refuse(mock, slot, seen)
   local text = ("no rule of the mock is for %s %s"):format(seen.method, redact.url(seen.url))
   local near = nearest(mock, seen)
-  complain(mock, text .. "\n  " .. table.concat(near, "\n  "))
+  complain(mock, text, "\n  " .. table.concat(near, "\n  "))
   core.sim_fail(slot, "invalid", ("%s; the nearest: %s"):format(text, near[1])) -- the core keeps 255 bytes
 end
 
@@ -217,21 +234,42 @@ function Mock:on(given)
   return rule
 end
 
---- What there is to complain of: requests that no rule was for, functions of rules that
---- raised (an assertion in a reply, too), and rules that were used less often than they
---- should be. Never waits.
----@param has_failed? boolean the test has: rules that it did not get to are not told
----@return string? nil: nothing
-function Mock:problem(has_failed)
+local function complaints_from(mock, first)
   local list = {}
-  for i, text in ipairs(self.complaints) do
-    if i <= TOLD then list[i] = text end
+  for i = first, math.min(#mock.complaints, first + TOLD - 1) do
+    local one = mock.complaints[i]
+    list[#list + 1] = one.text .. (one.times > 1 and (" (%d times)"):format(one.times) or "") .. one.more
   end
-  if #self.complaints > TOLD then list[#list + 1] = ("and %d more of that kind"):format(#self.complaints - TOLD) end
-  if not has_failed then
-    for _, rule in ipairs(self.rules) do list[#list + 1] = rule:problem() end
-  end
+  local rest = #mock.complaints - first + 1 - #list
+  if rest > 0 then list[#list + 1] = ("and %d more of that kind"):format(rest) end
   if #list > 0 then return table.concat(list, "\n") end
+end
+
+--- Requests that no rule was for, and functions of rules that raised (an assertion in a
+--- reply, too), since it was last asked; nil: none.
+---@package
+---@return string?
+function Mock:take_complaints()
+  local text = complaints_from(self, self.told + 1)
+  self.told = #self.complaints
+  return text
+end
+
+--- Rules that were used less often than they should be; nil: none.
+---@package
+---@return string?
+function Mock:unused()
+  local list = {}
+  for _, rule in ipairs(self.rules) do list[#list + 1] = rule:problem() end
+  if #list > 0 then return table.concat(list, "\n") end
+end
+
+--- What there is to complain of: requests that no rule was for, functions of rules that
+--- raised, and rules that were used less often than they should be. Never waits.
+---@return string? nil: nothing
+function Mock:problem()
+  local complaints, unused = complaints_from(self, 1), self:unused()
+  return complaints and unused and complaints .. "\n" .. unused or complaints or unused
 end
 
 --- Raises what there is to complain of; `neap test` does at the end of the test. Never
@@ -243,19 +281,20 @@ end
 
 --- Forgets rules, requests and complaints. Never waits.
 function Mock:reset()
-  self.rules, self.requests, self.complaints = {}, {}, {}
+  self.rules, self.requests, self.complaints, self.told = {}, {}, {}, 0
 end
 
 --- Takes its network down, if it is still up. Never waits.
 function Mock:close()
+  fixtures.remove(self.network)
   if network.current() == self.network then network.down() end
 end
 
 --- A mock in the place of the network. Needs virtual time. Never waits.
 ---@return neap.sim.Mock
 function M.new()
-  local mock = setmetatable({ rules = {}, requests = {}, complaints = {}, upstreams = {}, chosen = {},
-    path = "a mock" }, Mock)
+  local mock = setmetatable({ rules = {}, requests = {}, complaints = {}, told = 0, upstreams = {},
+    chosen = {}, path = "a mock" }, Mock)
   mock.network = network.up(mock)
   mock.is_verified = fixtures.add(mock.network, mock)
   return mock

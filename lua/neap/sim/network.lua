@@ -312,6 +312,11 @@ local function identify()
   return current.operations:identify()
 end
 
+local function put_up(self)
+  current = self
+  core.sim_up { find = find_target, connect = connect, arrive = arrive, due = due, gone = gone, identify = identify }
+end
+
 --- Puts a network in the place of the real one, for every client on a virtual
 --- clock. Another one that is up goes down. The world's schedules begin now. Never
 --- waits.
@@ -326,9 +331,17 @@ function M.up(world, seed)
     watchers = {}, listeners = listeners.new(core.sim_reroute),
   }, Network)
   if world then world:start(core.now(), seed or core.seed()) end
-  current = self
-  core.sim_up { find = find_target, connect = connect, arrive = arrive, due = due, gone = gone, identify = identify }
+  put_up(self)
   return self
+end
+
+--- Puts one up again that went down: its world goes on as it is; connections and servers
+--- inside are gone. Another one that is up goes down. Never waits.
+---@param self neap.sim.Network
+function M.resume(self)
+  M.down()
+  self.watchers, self.listeners = {}, listeners.new(core.sim_reroute)
+  put_up(self)
 end
 
 local function slots_of(list)
