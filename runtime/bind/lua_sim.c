@@ -10,7 +10,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 enum upcall { FIND, CONNECT, ARRIVE, DUE, GONE };
 
@@ -28,7 +27,7 @@ static struct np_lua_sim *find_side(lua_State *L) {
   return side;
 }
 
-static struct np_lua_sim *check_side(lua_State *L) {
+struct np_lua_sim *np_lua_check_sim(lua_State *L) {
   struct np_lua_sim *side = find_side(L);
   if (!side || !side->sim) luaL_error(L, "there is no simulated network");
   return side;
@@ -247,20 +246,20 @@ static void answer(struct np_lua_sim *side, lua_State *L, uint32_t slot,
 /* -- What Lua says ----------------------------------------------------------
  */
 
-static uint32_t check_slot(lua_State *L) {
+uint32_t np_lua_check_slot(lua_State *L) {
   return (uint32_t)np_check_number(L, 1, 1, 4294967295.0);
 }
 
 /* core.sim_wake(slot, at): at in seconds; nil: not any more */
 static int l_wake(lua_State *L) {
-  struct np_lua_sim *side = check_side(L);
+  struct np_lua_sim *side = np_lua_check_sim(L);
   uint64_t at_ns = lua_isnoneornil(L, 2) ? NP_FOREVER : duration(L, 2);
-  np_sim_wake(side->sim, check_slot(L), at_ns);
+  np_sim_wake(side->sim, np_lua_check_slot(L), at_ns);
   return 0;
 }
 
 static int l_timer(lua_State *L) {
-  uint32_t slot = np_sim_timer(check_side(L)->sim);
+  uint32_t slot = np_sim_timer(np_lua_check_sim(L)->sim);
   if (!slot) return luaL_error(L, "not enough memory for a timer");
   lua_pushinteger(L, (lua_Integer)slot);
   return 1;
@@ -268,8 +267,8 @@ static int l_timer(lua_State *L) {
 
 /* core.sim_answer(slot, status, headers, body) */
 static int l_answer(lua_State *L) {
-  struct np_lua_sim *side = check_side(L);
-  (void)check_slot(L);
+  struct np_lua_sim *side = np_lua_check_sim(L);
+  (void)np_lua_check_slot(L);
   lua_settop(L, 4);
   lua_pushlightuserdata(L, side);
   lua_insert(L, 1);
@@ -278,8 +277,8 @@ static int l_answer(lua_State *L) {
 
 /* core.sim_head(slot, status, headers, length): nil: chunks */
 static int l_head(lua_State *L) {
-  struct np_lua_sim *side = check_side(L);
-  uint32_t slot = check_slot(L);
+  struct np_lua_sim *side = np_lua_check_sim(L);
+  uint32_t slot = np_lua_check_slot(L);
   int status = check_status(L, 2);
   uint64_t length = lua_isnoneornil(L, 4)
                         ? UINT64_MAX
@@ -291,8 +290,8 @@ static int l_head(lua_State *L) {
 
 /* core.sim_body(slot, data) -> bytes that the client has not taken yet */
 static int l_body(lua_State *L) {
-  struct np_lua_sim *side = check_side(L);
-  uint32_t slot = check_slot(L);
+  struct np_lua_sim *side = np_lua_check_sim(L);
+  uint32_t slot = np_lua_check_slot(L);
   size_t len;
   const char *data = luaL_checklstring(L, 2, &len);
   if (len > 0) np_sim_body(side->sim, slot, data, len);
@@ -301,18 +300,19 @@ static int l_body(lua_State *L) {
 }
 
 static int l_wake_when_read(lua_State *L) {
-  np_sim_wake_when_read(check_side(L)->sim, check_slot(L));
+  np_sim_wake_when_read(np_lua_check_sim(L)->sim, np_lua_check_slot(L));
   return 0;
 }
 
 static int l_end(lua_State *L) {
-  np_sim_end(check_side(L)->sim, check_slot(L));
+  np_sim_end(np_lua_check_sim(L)->sim, np_lua_check_slot(L));
   return 0;
 }
 
 /* core.sim_drop(slot, orderly) */
 static int l_drop(lua_State *L) {
-  np_sim_drop(check_side(L)->sim, check_slot(L), lua_toboolean(L, 2));
+  np_sim_drop(np_lua_check_sim(L)->sim, np_lua_check_slot(L),
+              lua_toboolean(L, 2));
   return 0;
 }
 
@@ -322,81 +322,18 @@ static int l_fail(lua_State *L) {
   int code = np_err_code(luaL_checkstring(L, 2));
   (void)np_error_set(&e, code ? code : NP_E_INTERNAL, NULL, "%s",
                      luaL_checkstring(L, 3));
-  np_sim_fail(check_side(L)->sim, check_slot(L), &e);
+  np_sim_fail(np_lua_check_sim(L)->sim, np_lua_check_slot(L), &e);
   return 0;
 }
 
 static int l_is_there(lua_State *L) {
-  lua_pushboolean(L, np_sim_is_there(check_side(L)->sim, check_slot(L)));
-  return 1;
-}
-
-/* core.sim_body_of(slot) -> string; nil: the client has left */
-static int l_body_of(lua_State *L) {
-  struct np_sim_request r;
-  if (!np_sim_request(check_side(L)->sim, check_slot(L), &r)) return 0;
-  lua_pushlstring(L, r.body_len > 0 ? r.body : "", r.body_len);
-  return 1;
-}
-
-/* core.sim_header_of(slot, name) -> value of the first such header, or nil */
-static int l_header_of(lua_State *L) {
-  struct np_sim_request r;
-  size_t len;
-  const char *name = luaL_checklstring(L, 2, &len);
-  if (!np_sim_request(check_side(L)->sim, check_slot(L), &r)) return 0;
-  const char *line = r.headers->lines.data;
-  for (uint32_t i = 0; i < r.headers->count; i++) {
-    if (strncasecmp(line, name, len) == 0 && line[len] == ':') {
-      lua_pushstring(L, line + len + 2);
-      return 1;
-    }
-    line += strlen(line) + 1;
-  }
-  return 0;
-}
-
-static int push_pair(lua_State *L, int n, const char *name, size_t len,
-                     const char *value) {
-  luaL_Buffer b;
-  luaL_buffinit(L, &b);
-  for (size_t i = 0; i < len; i++) {
-    char c = name[i];
-    luaL_addchar(&b, (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c));
-  }
-  luaL_pushresult(&b);
-  lua_rawseti(L, -2, n + 1);
-  lua_pushstring(L, value);
-  lua_rawseti(L, -2, n + 2);
-  return n + 2;
-}
-
-/* core.sim_headers_of(slot) -> {"name", "value", ...} as a server gets them;
- * nil: the client has left */
-static int l_headers_of(lua_State *L) {
-  struct np_sim_request r;
-  char length[24];
-  int n = 0;
-  if (!np_sim_request(check_side(L)->sim, check_slot(L), &r)) return 0;
-  lua_newtable(L);
-  n = push_pair(L, n, "host", 4, r.host);
-  const char *line = r.headers->lines.data;
-  for (uint32_t i = 0; i < r.headers->count; i++) {
-    size_t len = strcspn(line, ":");
-    n = push_pair(L, n, line, len, line + len + 2);
-    line += strlen(line) + 1;
-  }
-  if (r.compression)
-    n = push_pair(L, n, "accept-encoding", 15,
-                  *r.compression ? r.compression : "gzip, deflate");
-  if (!r.has_body) return 1;
-  (void)snprintf(length, sizeof length, "%llu", (unsigned long long)r.body_len);
-  (void)push_pair(L, n, "content-length", 14, length);
+  lua_pushboolean(
+      L, np_sim_is_there(np_lua_check_sim(L)->sim, np_lua_check_slot(L)));
   return 1;
 }
 
 static int l_reroute(lua_State *L) {
-  np_sim_reroute(check_side(L)->sim);
+  np_sim_reroute(np_lua_check_sim(L)->sim);
   return 0;
 }
 
@@ -479,12 +416,10 @@ static const luaL_Reg functions[] = {{"sim_up", l_up},
                                      {"sim_drop", l_drop},
                                      {"sim_fail", l_fail},
                                      {"sim_is_there", l_is_there},
-                                     {"sim_body_of", l_body_of},
-                                     {"sim_headers_of", l_headers_of},
-                                     {"sim_header_of", l_header_of},
                                      {NULL, NULL}};
 
 void np_open_sim(lua_State *L, struct np_rt *rt) {
   np_bind_class(L, rt, side_class, NULL, NULL, l_side_gc);
   np_bind_funcs(L, rt, functions);
+  np_bind_funcs(L, rt, np_lua_sim_request);
 }

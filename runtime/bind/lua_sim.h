@@ -19,6 +19,15 @@ struct np_lua_sim {
   char date[40];
 };
 
+/* The network of this state; raises when there is none. */
+struct np_lua_sim *np_lua_check_sim(lua_State *L);
+
+/* Argument 1 as the number of a slot. */
+uint32_t np_lua_check_slot(lua_State *L);
+
+/* core.sim_body_of and the like: lua_sim_request.c */
+extern const luaL_Reg np_lua_sim_request[];
+
 /* Builds the head of an answer with the headers at idx (a map of names and
  * values, a flat list of them, or nothing) in side->head. length: of the body;
  * UINT64_MAX: it comes in chunks. Returns whether the connection closes behind

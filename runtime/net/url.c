@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "net/url.h"
 
+#include "base/base64.h"
+
 #include <curl/curl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -50,6 +52,41 @@ char *np_url_origin(const char *url) {
   curl_free(scheme);
   curl_free(host);
   curl_free(port);
+  curl_url_cleanup(u);
+  return out;
+}
+
+static char *join_basic(const char *user, const char *password) {
+  static const char scheme[] = "Basic ";
+  size_t user_len = strlen(user), len = user_len + 1 + strlen(password);
+  char *both = malloc(len + 1);
+  char *out = malloc(sizeof scheme + np_base64_room(len));
+  if (both && out) {
+    (void)snprintf(both, len + 1, "%s:%s", user, password);
+    memcpy(out, scheme, sizeof scheme - 1);
+    char *coded = out + sizeof scheme - 1;
+    coded[np_base64_encode(coded, both, len, false)] = '\0';
+  } else {
+    free(out);
+    out = NULL;
+  }
+  free(both);
+  return out;
+}
+
+char *np_url_basic(const char *url) {
+  char *user = NULL, *password = NULL, *out = NULL;
+  if (!strchr(url, '@')) return NULL;
+  CURLU *u = curl_url();
+  if (!u) return NULL;
+  if (curl_url_set(u, CURLUPART_URL, url, 0) == 0) {
+    (void)curl_url_get(u, CURLUPART_USER, &user, CURLU_URLDECODE);
+    (void)curl_url_get(u, CURLUPART_PASSWORD, &password, CURLU_URLDECODE);
+    if (user || password)
+      out = join_basic(user ? user : "", password ? password : "");
+  }
+  curl_free(user);
+  curl_free(password);
   curl_url_cleanup(u);
   return out;
 }

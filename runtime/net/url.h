@@ -10,6 +10,9 @@
 char *np_url_resolve(const char *base, const char *relative);
 /* "scheme://host:port", the port always there, or NULL. */
 char *np_url_origin(const char *url);
+/* The value of the Authorization header that a URL's user and password become
+ * (RFC 7617), or NULL: it has none. */
+char *np_url_basic(const char *url);
 /* Percent-encodes all but letters, digits and -._~. NULL without memory. */
 char *np_url_escape(const char *s, size_t len);
 

@@ -22,6 +22,7 @@ local UNREAD_MAX = 64 * 1024 -- bytes; a writer waits while more are on their wa
 ---@field streams boolean? an answer is being written
 ---@field on_end fun(exchange: neap.sim.Exchange, outcome: string, status: integer?)
 ---@field package status integer?
+---@field package missing integer? bytes of the body that its Content-Length has still to come
 ---@field package room neap.Event? set when a writer may go on
 ---@field package left neap.Event? set when the client leaves
 local Exchange = {}
@@ -110,7 +111,7 @@ end
 function Exchange:stream(status, flat, length)
   begin(self, status)
   if self:disconnected() then return closed "respond" end
-  self.streams = true
+  self.streams, self.missing = true, self.method ~= "HEAD" and length or nil
   core.sim_head(self.slot, status, flat, length)
   return true
 end
@@ -118,6 +119,10 @@ end
 function Exchange:write(chunk)
   if self:disconnected() then return closed "write" end
   if not self.streams then error("this answer is not a stream, or was closed", 2) end
+  if self.missing then
+    chunk = chunk:sub(1, self.missing) -- a client reads no further
+    self.missing = self.missing - #chunk
+  end
   local unread = core.sim_body(self.slot, chunk)
   if unread <= UNREAD_MAX then return true end
   core.sim_wake_when_read(self.slot)
@@ -129,6 +134,7 @@ end
 
 function Exchange:finish()
   if not self.streams then return end
+  if (self.missing or 0) > 0 then return self:abort() end
   core.sim_end(self.slot)
   over(self, "sent")
 end
