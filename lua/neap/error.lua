@@ -52,6 +52,16 @@ function M.is(value, kind)
   return getmetatable(value) == Error and (kind == nil or value.kind == kind)
 end
 
+--- What was raised, in words: of a table without a text of its own its `message`.
+---@param value any
+---@return string
+function M.text(value)
+  local metatable = getmetatable(value)
+  if type(value) ~= "table" or type(metatable) == "table" and metatable.__tostring then return tostring(value) end
+  local message = rawget(value, "message")
+  return type(message) == "string" and message or "a table without a message"
+end
+
 --- `value` itself when it is an error table, else one of kind "internal" around
 --- it (a raised string, for example).
 ---@param value any
@@ -59,7 +69,7 @@ end
 ---@return neap.Error
 function M.wrap(value, traceback)
   if not M.is(value) then
-    value = M.new { kind = "internal", message = tostring(value), cause = value }
+    value = M.new { kind = "internal", message = M.text(value), cause = value }
   end
   if traceback and not rawget(value, "traceback") then value.traceback = traceback end
   return value
