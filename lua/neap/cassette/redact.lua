@@ -71,6 +71,13 @@ function M.scrub(text, secrets)
   return replace(text, secrets:find(text), MARK)
 end
 
+--- A text that was sent, without the values under names that speak of secrets.
+---@param text string
+---@return string
+function M.sent(text)
+  return replace(text, scan(text, MARK, true).spans, MARK)
+end
+
 -- -- Answers ------------------------------------------------------------------
 
 local LEADS = { ["location"] = true, ["content-location"] = true }

@@ -33,16 +33,36 @@ local function unescape_form(text)
   return unescape((text:gsub("%+", " ")))
 end
 
+local function each_parameter(text)
+  local next_pair = text:gmatch "[^&]+"
+  return function()
+    local pair = next_pair()
+    if not pair then return nil end
+    local name, value = pair:match "^([^=]*)=?(.*)$"
+    return unescape_form(name), unescape_form(value)
+  end
+end
+
 --- `a=1&b=2` as a table; of a repeated name the first value counts, a name
 --- without "=" has the value "".
 ---@param text string
 ---@return table<string, string>
 function M.parse_query(text)
   local query = {}
-  for pair in text:gmatch "[^&]+" do
-    local name, value = pair:match "^([^=]*)=?(.*)$"
-    name = unescape_form(name)
-    if query[name] == nil then query[name] = unescape_form(value) end
+  for name, value in each_parameter(text) do
+    if query[name] == nil then query[name] = value end
+  end
+  return query
+end
+
+--- The same with all values of each name, in order.
+---@param text string
+---@return table<string, string[]>
+function M.parse_query_all(text)
+  local query = {}
+  for name, value in each_parameter(text) do
+    local values = query[name] or {}
+    values[#values + 1], query[name] = value, values
   end
   return query
 end

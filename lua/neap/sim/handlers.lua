@@ -6,6 +6,7 @@ local errors = require "neap.error"
 local exchanges = require "neap.sim.exchange"
 local reply = require "neap.service.reply"
 local requests = require "neap.service.request"
+local sorted = require "neap.sorted"
 
 local setmetatable, type, xpcall = setmetatable, type, xpcall
 
@@ -46,20 +47,33 @@ function Handler:connect(now)
   return self.upstream.connect and self.upstream:connect(now) or { seconds = 0 }
 end
 
---- Raises where a piece could not be sent at its time.
-local function check_chunk(chunks, i)
-  local after = type(chunks[i]) == "table" and chunks[i].after
-  if type(after) ~= "number" or after ~= after or after < (i > 1 and chunks[i - 1].after or 0) then
-    error(("chunks: entry %d needs 'after', seconds since the first byte, not below the one before"):format(i), 0)
+local WITH_CHUNKS = { status = true, headers = true, chunks = true }
+
+local function is_unknown(key) return not WITH_CHUNKS[key] end
+
+--- Raises a sentence where an answer in pieces could not be sent as it says.
+---@param answer {status: integer?, headers: table?, chunks: {after: number, data: string}[]}
+function M.check_chunks(answer)
+  local chunks, before = answer.chunks, 0
+  local unknown = sorted.first(answer, is_unknown)
+  if unknown then error(("an answer with chunks has no '%s'"):format(tostring(unknown)), 0) end
+  if type(chunks) ~= "table" then error("chunks must be a table, got " .. type(chunks), 0) end
+  for i, chunk in ipairs(chunks) do
+    local after = type(chunk) == "table" and chunk.after
+    if type(after) ~= "number" or not (after >= before and after < math.huge) then
+      error(("chunks: entry %d needs 'after', seconds since the first byte, not below the one before"):format(i), 0)
+    end
+    if type(chunk.data) ~= "string" then error(("chunks: entry %d needs 'data', a text"):format(i), 0) end
+    before = after
   end
 end
 
 local function send_chunks(raw, answer)
+  M.check_chunks(answer)
   local flat = reply.headers("neap.world", answer.headers)
   local began = core.now()
   raw:stream(answer.status or 200, flat)
-  for i, chunk in ipairs(answer.chunks) do
-    check_chunk(answer.chunks, i)
+  for _, chunk in ipairs(answer.chunks) do
     local left = began + chunk.after - core.now()
     if left > 0 then core.sleep(left) end
     if not raw:write(chunk.data) then return end

@@ -10,6 +10,7 @@ local headers_module = require "neap.http.headers"
 local json = require "neap.json"
 local network = require "neap.sim.network"
 local options = require "neap.options"
+local printable = require "neap.printable"
 local redact = require "neap.cassette.redact"
 local requests_module = require "neap.service.request"
 local rules = require "neap.sim.mock.rule"
@@ -17,6 +18,7 @@ local rules = require "neap.sim.mock.rule"
 local M = {}
 
 local TOLD = 5 -- of a list in a message
+local SHOWN, SHOWN_IN_ERROR = 400, 80 -- bytes of a url
 local NEAREST = 3 -- rules that are told of a request without one
 
 ---@class neap.sim.SeenRequest
@@ -31,8 +33,24 @@ local NEAREST = 3 -- rules that are told of a request without one
 ---@field body string
 ---@field at number seconds of `neap.now()`
 ---@field rule neap.sim.Rule? that answered it
+---@field package flat string[] headers, name and value in turn
 local Seen = {}
-Seen.__index = Seen
+
+--- What costs something is read when it is first asked for.
+function Seen.__index(seen, key)
+  if key ~= "headers" then return Seen[key] end
+  local view = headers_module.view(seen.flat)
+  rawset(seen, "headers", view)
+  return view
+end
+
+--- Every value of one header, in order; nil: there is none. Never waits.
+---@param name string in any case
+---@return string[]?
+function Seen:header_values(name)
+  local values = headers_module.values(self.flat, name)
+  return values[1] and values
+end
 
 --- The body decoded as JSON. Never waits.
 ---@return any value, neap.Error? err
@@ -57,7 +75,7 @@ local function seen_of(upstream, slot, now, method, target)
   local path, query = target:match "^([^?]*)%??(.*)$"
   return setmetatable({ method = method, url = upstream.origin .. target, scheme = upstream.scheme,
     host = upstream.host, port = upstream.port, path = path, query = requests_module.parse_query(query),
-    headers = headers_module.view(core.sim_headers_of(slot)), body = core.sim_body_of(slot), at = now }, Seen)
+    flat = core.sim_headers_of(slot), body = core.sim_body_of(slot), at = now }, Seen)
 end
 
 --- Whether a body may be still to come: one that is streamed begins as an empty one.
@@ -69,7 +87,7 @@ end
 --- whether that might be another one.
 local function find(mock, seen, without_body)
   for _, rule in ipairs(mock.rules) do
-    if not rule:is_used_up() and #rule.matcher:differences(seen, without_body) == 0 then
+    if rule:fits(seen, without_body) then
       return rule, without_body and rule.matcher.needs_body
     end
   end
@@ -115,10 +133,12 @@ end
 
 --- There is no rule for it.
 local function refuse(mock, slot, seen)
-  local text = ("no rule of the mock is for %s %s"):format(seen.method, redact.url(seen.url))
+  local text, url = "no rule of the mock is for %s %s", redact.url(seen.url)
   local near = nearest(mock, seen)
-  complain(mock, text, "\n  " .. table.concat(near, "\n  "))
-  core.sim_fail(slot, "invalid", ("%s; the nearest: %s"):format(text, near[1])) -- the core keeps 255 bytes
+  complain(mock, text:format(seen.method, printable.short(url, SHOWN)), "\n  " .. table.concat(near, "\n  "))
+  -- The core keeps 255 bytes.
+  text = text:format(seen.method, printable.short(url, SHOWN_IN_ERROR))
+  core.sim_fail(slot, "invalid", ("%s; the nearest: %s"):format(text, near[1]))
 end
 
 -- -- For the network --------------------------------------------------------------
@@ -137,6 +157,8 @@ end
 
 function Refusal:gone() self.on_end "disconnected" end
 
+local function is_plain_tls(upstream, act) return act.fails == "tls" and upstream.scheme == "http" end
+
 local Upstream = {}
 Upstream.__index = Upstream
 
@@ -148,7 +170,8 @@ function Upstream:plans(slot, now, method, target)
   -- What raises, and what no rule is for, is told when the request arrives.
   local ok, rule, may_differ = pcall(find, mock, seen, is_open(seen))
   if not ok or not rule or may_differ then return plan end
-  if is_open(seen) and not CONNECTING[rule:peek().fails] then return plan end
+  local next_act = rule:peek()
+  if is_open(seen) and not CONNECTING[next_act.fails] or is_plain_tls(self, next_act) then return plan end
   local choice = note(mock, seen, rule)
   local fails = choice.act.fails
   if not CONNECTING[fails] then
@@ -164,10 +187,15 @@ local function choose_late(upstream, slot, now, method, target)
   local mock, seen = upstream.mock, seen_of(upstream, slot, now, method, target)
   local ok, rule = pcall(find, mock, seen)
   local choice = note(mock, seen, ok and rule or nil)
-  if choice then return choice end
-  if ok then return refuse(mock, slot, seen) end
-  complain(mock, "a rule's function raised: " .. tostring(rule))
-  core.sim_fail(slot, "internal", "a rule's function raised: " .. tostring(rule))
+  if ok and not rule then return refuse(mock, slot, seen) end
+  local message = not ok and rule
+  if choice and is_plain_tls(upstream, choice.act) then
+    message = ("%s: the mock of %s fails with 'tls', which a request to http cannot"):format(rule.where,
+      rule.matcher.text)
+  end
+  if not message then return choice end
+  complain(mock, message)
+  core.sim_fail(slot, "internal", message)
 end
 
 local function handler_of(choice)
@@ -195,7 +223,8 @@ function Upstream:takes(slot, now, method, target, on_end, ...)
   end
   local function failed(err)
     local rule = choice.rule
-    complain(mock, ("%s: the reply of %s raised: %s"):format(rule.where, rule.matcher.text, tostring(err)))
+    complain(mock, ("%s: the reply of %s raised: %s"):format(choice.act.where or rule.where, rule.matcher.text,
+      tostring(err)))
     return mock.is_verified
   end
   return handlers.of({ host = self.host, handler = handler_of(choice), failed = failed })

@@ -1,6 +1,8 @@
 --- A mock's rule: which requests it is for, what they get, and how often it was used.
+local handlers = require "neap.sim.handlers"
 local matchers = require "neap.sim.mock.matcher"
 local options = require "neap.options"
+local reply = require "neap.service.reply"
 
 local M = {}
 
@@ -21,6 +23,41 @@ local function place()
   return (message:gsub(": $", ""))
 end
 
+local function refuse_reply(message)
+  options.fail("rule:reply: " .. message:gsub("^neap%.%w+: ", ""):gsub("handler's answer", "answer"))
+end
+
+--- What of an answer's headers the wire does not take.
+local function check_flat(flat)
+  for i = 1, #flat, 2 do
+    if flat[i]:find "[^%w!#$%%&'*+.^_`|~-]" or flat[i] == "" then
+      refuse_reply(("header '%s' is no name of a header"):format(flat[i]:gsub("%c", "?")))
+    end
+    if flat[i + 1]:find "[\r\n%z]" then refuse_reply(("header '%s' has a line break or a NUL"):format(flat[i])) end
+  end
+end
+
+--- Raises at the line of the script what could not be sent.
+local function check_answer(status, body, headers)
+  local given = type(status) == "table" and status or { status = status, body = body, headers = headers }
+  local code = given.status or 200
+  if type(code) ~= "number" or not (code >= 200 and code <= 599 and code % 1 == 0) then
+    return refuse_reply("the status must be a whole number from 200 to 599, got " .. tostring(code))
+  end
+  local flat, length, text, _
+  local ok, message = pcall(function()
+    flat, length = reply.headers("neap.serve", given.headers)
+    if given.chunks ~= nil then return handlers.check_chunks(given) end
+    _, _, text = reply.read(status, body, headers)
+  end)
+  if not ok then return refuse_reply(message) end
+  check_flat(flat)
+  if length and text and text ~= "" and length ~= #text then
+    refuse_reply(("Content-Length is that of the body, %d bytes, not %d; an answer that breaks off is a function with "
+      .. "request:respond"):format(#text, length))
+  end
+end
+
 --- Answers: `reply(status, body, headers)`, `reply{status=, headers=, body=|json=|chunks=}`
 --- or `reply(function(request) ... end)`, which gets and returns what a handler of
 --- neap.serve does, and may wait. Several are answered in turn; the last one stays. Raises
@@ -34,10 +71,9 @@ function Rule:reply(status, body, headers)
   if kind ~= "number" and kind ~= "table" and kind ~= "function" then
     options.fail("rule:reply: needs a status, an answer's table or a function, got " .. kind)
   end
-  if kind == "number" and not (status >= 200 and status <= 599 and status % 1 == 0) then
-    options.fail("rule:reply: the status must be a whole number from 200 to 599, got " .. tostring(status))
-  end
-  self.acts[#self.acts + 1] = { answer = kind == "function" and status or function() return status, body, headers end }
+  if kind ~= "function" then check_answer(status, body, headers) end
+  self.acts[#self.acts + 1] = { where = place(),
+    answer = kind == "function" and status or function() return status, body, headers end }
   return self
 end
 
@@ -58,6 +94,7 @@ function Rule:fail(kind)
     options.fail(("rule:fail: needs connect, dns, tls, reset (receive) or hang (timeout), got %s%s"):format(
       tostring(kind), hint and ("; did you mean '%s'?"):format(hint) or ""))
   end
+  if fails == "tls" and self.matcher.scheme == "http" then options.fail "rule:fail: 'tls' is for https" end
   self.acts[#self.acts + 1] = { fails = fails }
   return self
 end
@@ -99,7 +136,7 @@ function Rule:is_used_up() return self.wanted ~= nil and self.uses >= self.wante
 local EMPTY = { answer = function() return 200, "" end }
 
 --- What becomes of the next request that it is for.
----@return {answer: function?, fails: string?} act
+---@return {answer: function?, fails: string?, where: string?} act
 function Rule:peek()
   local count = #self.acts
   return count > 0 and self.acts[math.min(self.uses + 1, count)] or EMPTY
@@ -113,6 +150,18 @@ function Rule:use()
   return act
 end
 
+--- Whether a request is for it, and it is not used up. Raises a sentence where a function
+--- of it raises.
+---@param seen neap.sim.SeenRequest
+---@param without_body? boolean it has not come yet
+---@return boolean
+function Rule:fits(seen, without_body)
+  if self:is_used_up() then return false end
+  local ok, list = pcall(self.matcher.differences, self.matcher, seen, without_body)
+  if not ok then error(("%s: the mock of %s: %s"):format(self.where, self.matcher.text, list), 0) end
+  return #list == 0
+end
+
 local function times_text(count) return count == 1 and "once" or ("%d times"):format(count) end
 
 --- What of a request it is not for: one sentence each.
@@ -120,8 +169,10 @@ local function times_text(count) return count == 1 and "once" or ("%d times"):fo
 ---@return string[]
 function Rule:differences(seen)
   local ok, list = pcall(self.matcher.differences, self.matcher, seen)
-  if not ok then return { "a function of it raised" } end
-  if #list == 0 and self:is_used_up() then list[1] = "it was for " .. times_text(self.uses) .. " only" end
+  if not ok then return { list } end
+  if #list == 0 and self:is_used_up() then
+    list[1] = ("it was for %d request%s only"):format(self.uses, self.uses == 1 and "" or "s")
+  end
   return list
 end
 
