@@ -58,7 +58,19 @@ function Retry:changed()
   self.retry_on = opts.retry_on or M.default_retry_on
 end
 
-local function pack(...) return { n = select("#", ...), ... } end
+--- How many values, the first two, and all of them where there are more: a table for
+--- each attempt is garbage that most calls do without.
+local function take(...)
+  local count = select("#", ...)
+  if count <= 2 then return count, ... end
+  return count, (...), (select(2, ...)), { ... }
+end
+
+local function give(count, result, err, all)
+  if all then return unpack(all, 1, count) end
+  if count == 2 then return result, err end
+  if count == 1 then return result end
+end
 
 local function whole(results, ...)
   results.whole = true
@@ -70,14 +82,18 @@ local function run_whole(results, next, ...)
 end
 
 -- One attempt, cut off at the deadline; what it held goes back.
-local function attempt_until(deadline, call, next, ...)
-  local held, mark = call.held_count, {}
-  local results = pack(scope.timeout(math.max(0, deadline - now()), run_whole, mark, next, call, ...))
+local function leave_attempt(call, held, mark, ...)
   if not mark.whole then
     call:cut_off(held)
-    results.cut_off = true
+    call.timed_out = true
   end
-  return results
+  return ...
+end
+
+local function attempt_until(deadline, call, next, ...)
+  local mark = {}
+  return leave_attempt(call, call.held_count, mark,
+    scope.timeout(math.max(0, deadline - now()), run_whole, mark, next, call, ...))
 end
 
 local LONGEST_WAIT = 1e6 -- seconds, as in the schema: of a backoff that a function says
@@ -94,23 +110,23 @@ local function bounded_backoff(opts, attempt, err, previous)
 end
 
 -- How long to wait before the next attempt; nil and the reason to give up.
-local function plan(opts, call, attempt, results, previous, deadline)
+local function plan(opts, call, attempt, result, err, previous, deadline)
   if attempt >= opts.max_attempts then return nil, "attempts" end
   local hint, parked = nil, false
   if opts.respect_retry_after then
-    hint = outcome_rules.hint(results[1], results[2], core.time())
+    hint = outcome_rules.hint(result, err, core.time())
     if hint and hint > opts.max_retry_after then
       if not opts.park then return nil, "hint" end
       parked = true
     end
   end
-  local backoff = bounded_backoff(opts, attempt, results[2], previous)
+  local backoff = bounded_backoff(opts, attempt, err, previous)
   local wait = backoff_rules.with_hint(backoff, hint, type(opts.backoff) == "table" and opts.backoff.jitter, random)
   -- Nothing is gained by waiting for an attempt that may not begin.
   if deadline and now() + wait >= deadline then return nil, "deadline" end
   local budget = opts.budget
   if budget then
-    local spent = budget:allow(now(), verdict(results[1], results[2]), results[2])
+    local spent = budget:allow(now(), verdict(result, err), err)
     if not spent then return nil, "budget" end
     call.budget, call.budget_spent = budget, spent
   end
@@ -122,21 +138,20 @@ local function reason_of(result, err)
   return type(result) == "table" and result.status and tostring(result.status) or "failed"
 end
 
-function Retry:give_up(call, results, why)
-  local outcome = results[1] or results[2]
+function Retry:give_up(call, outcome, why)
   if type(outcome) == "table" and not call.shared then outcome.gave_up = why end
   self:emit("gave_up", { reason = why, attempts = call.attempts })
 end
 
-function Retry:rest(call, results, attempt, wait, hint, parked)
+function Retry:rest(call, result, err, attempt, wait, hint, parked)
   local opts = self.options
   if opts.on_retry then
     opts.on_retry { attempt = attempt, wait = wait, hint = hint, parked = parked,
-      result = results[1], err = results[2] }
+      result = result, err = err }
   end
-  outcome_rules.discard(results[1])
+  outcome_rules.discard(result)
   self:emit(parked and "park" or "retry", { attempt = attempt, wait = wait, hint = hint,
-    reason = reason_of(results[1], results[2]) })
+    reason = reason_of(result, err) })
   call:pause(wait, self, parked and "parked until the server's hint has passed" or "backoff")
   if parked then call.front = true end
 end
@@ -156,19 +171,21 @@ end
 
 -- After an attempt: rests before the next one and returns its backoff, or nil when
 -- that was the last.
-local function again(self, call, results, attempt, previous, deadline)
-  local opts, result, err = self.options, results[1], results[2]
-  local budget = call.budget
+local function again(self, call, result, err, attempt, previous, deadline)
+  local opts, budget = self.options, call.budget
   if budget then
     call.budget = nil
     budget:ended(now(), verdict(result, err), call.budget_spent)
   end
   if call.front then call.front = nil end -- for the attempt after a park only
-  if results.cut_off then return self:give_up(call, results, "deadline") end
+  if call.timed_out then
+    call.timed_out = nil
+    return self:give_up(call, result or err, "deadline")
+  end
   if not self.retry_on(result, err, attempt) then return nil end
-  local wait, hint, backoff, parked = plan(opts, call, attempt, results, previous, deadline)
-  if not wait then return self:give_up(call, results, hint) end
-  self:rest(call, results, attempt, wait, hint, parked)
+  local wait, hint, backoff, parked = plan(opts, call, attempt, result, err, previous, deadline)
+  if not wait then return self:give_up(call, result or err, hint) end
+  self:rest(call, result, err, attempt, wait, hint, parked)
   return backoff
 end
 
@@ -177,9 +194,14 @@ local function loop(self, call, next, ...)
   local deadline, attempt, previous = begin(self, call), 0, nil
   while true do
     attempt = attempt + 1
-    local results = deadline and attempt_until(deadline, call, next, ...) or pack(next(call, ...))
-    previous = again(self, call, results, attempt, previous, deadline)
-    if not previous then return unpack(results, 1, results.n) end
+    local count, result, err, all
+    if deadline then
+      count, result, err, all = take(attempt_until(deadline, call, next, ...))
+    else
+      count, result, err, all = take(next(call, ...))
+    end
+    previous = again(self, call, result, err, attempt, previous, deadline)
+    if not previous then return give(count, result, err, all) end
   end
 end
 

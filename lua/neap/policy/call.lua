@@ -35,6 +35,7 @@ local active = setmetatable({}, { __mode = "k" })
 ---@field number? integer of this call inside the attempt of the outer one
 ---@field budget? neap.retry_budget.Budget has been told of an attempt that has not ended
 ---@field budget_spent? neap.retry_budget.Spent what that attempt took from it
+---@field timed_out? boolean its last attempt was cut off at the retry's deadline
 ---@field shared? boolean its result belongs to others too
 local Call = {}
 Call.__index = Call
