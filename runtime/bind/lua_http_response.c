@@ -12,7 +12,8 @@ static const char meta_key;     /* the metatable of meta_class */
 /* What a response knows beyond its table, read on demand. */
 struct meta {
   struct np_http_timings timings;
-  bool streams; /* the call in the environment knows better */
+  const char *version; /* static */
+  bool streams;        /* the call in the environment knows better */
   size_t head_len;
   char head[];
 };
@@ -25,6 +26,7 @@ static void push_registered(lua_State *L, const char *key) {
 static void push_meta(lua_State *L, const struct np_http_call *call,
                       const struct np_http_result *r, int stream) {
   struct meta *m = lua_newuserdata(L, sizeof *m + r->head_len);
+  m->version = r->version;
   m->streams = stream != 0;
   m->head_len = r->head_len;
   if (r->head_len > 0) memcpy(m->head, r->head, r->head_len);
@@ -42,15 +44,13 @@ void np_lua_push_response(lua_State *L, const struct np_http_call *call,
                           int stream) {
   struct np_http_result r;
   np_http_call_result(call, &r);
-  lua_createtable(L, 0, 8);
+  lua_createtable(L, 0, 8); /* with url, attempts and spent it is full */
   lua_pushinteger(L, r.status);
   lua_setfield(L, -2, "status");
   if (!stream) {
     lua_pushlstring(L, r.body_len > 0 ? r.body : "", r.body_len);
     lua_setfield(L, -2, "body");
   }
-  lua_pushstring(L, r.version);
-  lua_setfield(L, -2, "version");
   lua_pushinteger(L, (lua_Integer)r.sends);
   lua_setfield(L, -2, "sends");
   if (r.replay_safe) {
@@ -222,12 +222,17 @@ static int l_timings(lua_State *L) {
   return 1;
 }
 
+/* core.http_version(raw) -> "1.0", "1.1" or "2" */
+static int l_version(lua_State *L) {
+  const struct meta *m = luaL_checkudata(L, 1, meta_class);
+  lua_pushstring(L, m->version);
+  return 1;
+}
+
 static const luaL_Reg functions[] = {
-    {"http_headers", l_headers},
-    {"http_header", l_header},
-    {"http_mentions_limits", l_mentions_limits},
-    {"http_timings", l_timings},
-    {NULL, NULL}};
+    {"http_headers", l_headers}, {"http_version", l_version},
+    {"http_header", l_header},   {"http_mentions_limits", l_mentions_limits},
+    {"http_timings", l_timings}, {NULL, NULL}};
 
 static void register_value(lua_State *L, const char *key) {
   lua_pushlightuserdata(L, (void *)(uintptr_t)key);

@@ -1,5 +1,5 @@
---- What a response can do. The core makes the table with status, body, version,
---- sends and raw; everything else is worked out when it is first asked for.
+--- What a response can do. The core makes the table with status, body, sends and raw;
+--- everything else is worked out when it is first asked for.
 local core = require "neap.core"
 local error_module = require "neap.error"
 local headers = require "neap.http.headers"
@@ -63,6 +63,11 @@ function lazy.headers(res)
   local view = headers.view(M.flat_headers(res))
   rawset(res, "headers", view)
   return view
+end
+
+function lazy.version(res)
+  local raw = rawget(res, "raw")
+  return raw and core.http_version(raw)
 end
 
 function lazy.timings(res)
