@@ -92,7 +92,7 @@ local function forget(slot)
   local fate, request = fates[slot], asked[slot]
   owners[slot], fates[slot], asked[slot] = nil, nil, nil
   request.slot = nil -- the slot is somebody else's from now on
-  fate.slot, fate.on_start = nil, nil
+  if fate.slot then fate.slot, fate.on_start = nil, nil end
 end
 
 -- -- Laws -------------------------------------------------------------------

@@ -187,6 +187,12 @@ local function draw_output(self, work)
   if drawn then return drawn, min(drawn, work.limit or huge) end
 end
 
+--- A fate with room for what every request comes to: a field more would make the table
+--- grow, which costs as much as all the draws.
+local function fate_of(kind, latency)
+  return { kind = kind, latency = latency, state = false, began = false, ends = false, arrived = false, index = false }
+end
+
 --- What becomes of the next request if there is a slot for it. Outages and rate
 --- limits come first, then hanging, the reset, the error; a request that is turned
 --- away takes no time.
@@ -208,15 +214,20 @@ function Law:decide(now, tokens, work)
     fate = take(self, now, tokens, work, charged)
     if fate then return fate end
   end
-  if hung then return { kind = "hang", latency = latency, endless = true } end
-  if dropped then return { kind = "drop", latency = latency } end
+  if hung then
+    fate = fate_of("hang", latency)
+    fate.endless = true
+    return fate
+  end
+  if dropped then return fate_of("drop", latency) end
   if rule then
     local sample = self.error_samples and self.error_samples[rule]
-    if sample then latency = sample(self.draw_error_latency) end
-    return { kind = "error", latency = latency, status = rule.status,
-      retry_after = rule.retry_after or (rule.status == 429 and 1 or nil) }
+    fate = fate_of("error", sample and sample(self.draw_error_latency) or latency)
+    fate.status, fate.retry_after = rule.status, rule.retry_after or (rule.status == 429 and 1 or nil)
+    return fate
   end
-  fate = { kind = "answer", latency = latency, brownout_draw = brownout_draw }
+  fate = fate_of("answer", latency)
+  if brownout_draw then fate.brownout_draw = brownout_draw end
   if work then
     fate.work, fate.charged, fate.drawn, fate.output = work, charged, drawn, output
     if output and self.per_second then fate.generation = max(0, output - 1) / self.per_second end

@@ -147,7 +147,8 @@ function Upstream:arrive(at, request, since)
     fate = law:arrive(at, tokens, since, work)
   end
   if operation ~= nil then self.streams:seek(nil) end
-  fate.asked, fate.arrived = asked, at
+  if asked then fate.asked = asked end
+  fate.arrived = at
   fate.index = stats:arrive(request.id, stats.logs and request.path or "/", nil, since or at)
   stats:note_peak(stats.open)
   if not fate.state then stats:finish(fate.index, outcome_of(fate), 0) end
