@@ -71,7 +71,8 @@ describe("a latency law", function()
       { { law = "gauss" }, "there is no latency law 'gauss'; write fixed, constant" },
       { { law = "fixed" }, "fixed needs seconds, a number" },
       { { law = "uniform", min = 2, max = 1 }, "uniform needs max to be at least min" },
-      { { law = "pareto", min = 0.1, alpha = 0 }, "alpha must be above 0" },
+      { { law = "pareto", min = 0.1, alpha = 0.001 }, "alpha must be at least 0.1" },
+      { { law = "lognormal", median = 1, sigma = 1000 }, "sigma must be at most 10" },
       { { law = "fixed", seconds = 0 / 0 }, "seconds must be finite" },
       { { law = "lognormal", median = 1, sgma = 1 }, "lognormal has no 'sgma'; did you mean 'sigma'?" },
       { "fixed", "needs a law" },
@@ -80,6 +81,14 @@ describe("a latency law", function()
       local ok, message = pcall(latencies.sampler, case[1])
       assert.is_false(ok)
       assert.message(message).truthy(message:find(case[2], 1, true))
+    end
+  end)
+
+  it("draws nothing longer than thirty years", function()
+    local heavy = { { law = "pareto", min = 1, alpha = 0.1 }, { law = "lognormal", median = 1e8, sigma = 10 } }
+    for _, law in ipairs(heavy) do
+      local samples = sorted_samples(law, 1000)
+      assert.equal(1e9, samples[#samples])
     end
   end)
 

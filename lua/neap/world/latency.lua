@@ -3,7 +3,7 @@
 local options = require "neap.options"
 local sorted = require "neap.sorted"
 
-local cos, exp, floor, log, pi, sqrt = math.cos, math.exp, math.floor, math.log, math.pi, math.sqrt
+local cos, exp, floor, log, min, pi, sqrt = math.cos, math.exp, math.floor, math.log, math.min, math.pi, math.sqrt
 
 local M = {}
 
@@ -27,8 +27,8 @@ M.laws = {
   constant = { "seconds", seconds = { min = 0 } },
   uniform = { "min", "max", min = { min = 0 }, max = { min = 0 } },
   exponential = { "mean", mean = { above = 0 } },
-  lognormal = { "median", "sigma", median = { above = 0 }, sigma = { min = 0 } },
-  pareto = { "min", "alpha", min = { above = 0 }, alpha = { above = 0 } },
+  lognormal = { "median", "sigma", median = { above = 0 }, sigma = { min = 0, max = 10 } },
+  pareto = { "min", "alpha", min = { above = 0 }, alpha = { min = 0.1 } },
 }
 
 --- The names of the laws, for messages.
@@ -128,6 +128,9 @@ function samplers.empirical(spec)
   return function(draw) return samples[floor(draw() * n) + 1] end
 end
 
+-- What a heavy tail is cut at: 30 years.
+local LONGEST = 1e9
+
 --- A function that draws a latency in seconds. Raises on a spec that is wrong.
 ---@param spec neap.world.Latency|number a number: that many seconds, always
 ---@return fun(draw: fun(): number): number
@@ -135,7 +138,9 @@ function M.sampler(spec)
   if type(spec) == "number" then spec = { law = "fixed", seconds = spec } end
   local message = M.problem(spec)
   if message then error("latency: " .. message, 2) end
-  return samplers[spec.law](spec)
+  local sample = samplers[spec.law](spec)
+  if spec.law ~= "lognormal" and spec.law ~= "pareto" then return sample end
+  return function(draw) return min(LONGEST, sample(draw)) end
 end
 
 return M
