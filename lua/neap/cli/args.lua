@@ -63,16 +63,14 @@ local function number_of(text)
   return tonumber(text)
 end
 
-local function check_range(flag, value, option)
-  if option.min and value < option.min then
-    return nil, ("option '%s' must be at least %s, got %s"):format(flag, option.min, value)
+--- `text` is the value as it was written.
+local function check_range(flag, value, option, text)
+  local function wrong(relation, bound)
+    return nil, ("option '%s' must be %s %.16g, got %s"):format(flag, relation, bound, text)
   end
-  if option.above and value <= option.above then
-    return nil, ("option '%s' must be above %s, got %s"):format(flag, option.above, value)
-  end
-  if option.max and value > option.max then
-    return nil, ("option '%s' must be at most %s, got %s"):format(flag, option.max, value)
-  end
+  if option.min and value < option.min then return wrong("at least", option.min) end
+  if option.above and value <= option.above then return wrong("above", option.above) end
+  if option.max and value > option.max then return wrong("at most", option.max) end
   return value
 end
 
@@ -85,7 +83,7 @@ local function convert_number(flag, text, option)
   elseif not value or math.abs(value) == math.huge then
     return nil, ("option '%s' needs a number, got '%s'"):format(flag, text)
   end
-  return check_range(flag, value, option)
+  return check_range(flag, value, option, text)
 end
 
 local function convert(flag, text, option)
