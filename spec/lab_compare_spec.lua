@@ -70,7 +70,7 @@ describe("a comparison", function()
           return res, err
         end
       end,
-      world = flaky(0.5), runs = 2, load = { kind = "open", rate = 20, operations = 100 },
+      world = flaky(0.5), runs = 6, load = { kind = "open", rate = 20, operations = 100 },
     }
     local several = 0
     for seed = 1, 2 do
@@ -98,14 +98,26 @@ describe("a comparison", function()
     assert.is_false(got.less.same)
   end)
 
-  it("tells nothing by one run", function()
-    local got = by_name(lab.compare {
-      policies = { a = retries(3), b = false }, world = flaky(0.3), runs = 1,
-      load = { kind = "closed", clients = 5, operations = 100 },
-    })
-    assert.is_nil(got.a.estimates.success.low)
-    local other = got.a.is_best and got.b or got.a
-    assert.matches("one run tells no spread", other.verdict)
+  it("tells nothing by fewer than six runs, and calls nobody best", function()
+    local function compare(runs)
+      local comparison = lab.compare { policies = { a = false, b = retries(3) }, world = flaky(0.3), runs = runs,
+        load = { kind = "closed", clients = 5, operations = 100 } }
+      return by_name(comparison), comparison
+    end
+    for _, runs in ipairs { 1, 5 } do
+      local got, comparison = compare(runs)
+      assert.is_nil(got.a.estimates.success.low)
+      assert.same({ false, false, true, true }, { got.a.is_best, got.b.is_best, got.a.same, got.b.same })
+      assert.equal("b", comparison.best.name)
+      assert.matches("^leads on average: " .. runs .. " runs? tells? too little %(at least 6%)$", got.b.verdict)
+      assert.matches("^cannot be told from it: ", got.a.verdict)
+      local text = tostring(comparison)
+      assert.is_truthy(text:find("\nDifferences from b, seed by seed", 1, true))
+      assert.is_nil(text:find("\n* ", 1, true))
+    end
+    local got = compare(6)
+    assert.is_true(got.b.is_best)
+    assert.matches("^worse: success", got.a.verdict)
   end)
 
   it("gives the same rows whatever ran before", function()
@@ -194,7 +206,7 @@ describe("a comparison", function()
   it("sweeps options", function()
     local got = lab.compare {
       policies = { { "retry", retries(2) }, { "none", false } }, sweep = { "max_attempts=1,2,4" },
-      world = flaky(0.5), runs = 4, load = { kind = "closed", clients = 5, operations = 100 },
+      world = flaky(0.5), runs = 6, load = { kind = "closed", clients = 5, operations = 100 },
     }
     local names = {}
     for i, result in ipairs(got.results) do names[i] = result.name end
@@ -227,6 +239,8 @@ describe("a wrong experiment", function()
   end
 
   it("is refused in one line that names the option", function()
+    refused({ measures = { "success", "p99", "success" } }, "measures: entry 3: 'success' is there twice")
+    refused({ subject_to = "success>99" }, "constraint 'success>99': success is a share, from 0 to 1")
     refused({ polices = {} }, "neap.lab: option 'polices' is unknown; did you mean 'policies'")
     refused({ policies = {} }, "option 'policies' is empty")
     refused({ policies = { a = 5 } }, "policy 'a': must be a function that makes it")

@@ -13,7 +13,7 @@ local function compare(changes)
       return neap.retry { max_attempts = 2, backoff = { base = 0 } }
     end } },
     world = { latency = 0.05, outage = { from = 10, to = 20, status = 503 } },
-    load = { kind = "open", rate = 10, arrivals = "even", duration = 30 }, runs = 2,
+    load = { kind = "open", rate = 10, arrivals = "even", duration = 30 }, runs = 6,
   }
   for key, value in pairs(changes) do given[key] = value end
   local comparison, by_name = lab.compare(given), {}

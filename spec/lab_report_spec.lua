@@ -14,7 +14,7 @@ local function compare(changes)
       return neap.retry { max_attempts = 3, backoff = { base = 0 } }
     end }, { "none", false } },
     world = { latency = 0.1, errors = { { status = 503, probability = 0.3 } }, source = "made up on a Monday" },
-    load = { kind = "closed", clients = 5, operations = 50 }, runs = 5, seed = 11,
+    load = { kind = "closed", clients = 5, operations = 50 }, runs = 6, seed = 11,
   }
   for key, value in pairs(changes or {}) do given[key] = value end
   return lab.compare(given)
@@ -38,7 +38,7 @@ describe("a report", function()
     local text = tostring(compare())
     local version = require("neap.core").versions.neap:gsub("%p", "%%%0")
     assert.matches("^# Retries <&>\nload     closed %(5 clients; 50 operations%)\nworld    in the script "
-      .. "%(made up on a Monday%)\nseeds    11 to 15: 5 runs of each policy, paired by seed; intervals are 95 %%, "
+      .. "%(made up on a Monday%)\nseeds    11 to 16: 6 runs of each policy, paired by seed; intervals are 95 %%, "
       .. "bootstrap of 2000 resamples\nversion  neap " .. version .. "\ncommand  neap[^\n]*\n", text)
   end)
 

@@ -48,25 +48,39 @@ describe("the bootstrap of the lab", function()
     assert.near(got.mean, (got.high + got.low) / 2, 0.1 * half)
   end)
 
-  it("contains the true mean in about 95 of 100 experiments", function()
-    local hits, resample = 0, source(2)(30)
-    for seed = 1, 400 do
-      local got = statistics.estimate(normals(30, 100 + seed), resample)
-      if got.low <= 0 and got.high >= 0 then hits = hits + 1 end
+  it("leaves out as much as Student's t and the lost degree of freedom ask for", function()
+    -- By hand: the normal share below -sqrt(n / (n - 1)) * t, with t from tables.
+    for size, expected in pairs { [6] = 0.002427, [11] = 0.009722, [21] = 0.016281, [101] = 0.023093 } do
+      assert.near(expected, statistics.tail(size), 0.015 * expected)
     end
-    -- 4 standard errors of a share of 0.95, and 2 % for thirty values.
-    assert.is_true(hits > 400 * (0.93 - 0.044) and hits < 400 * (0.95 + 0.044), hits)
+    assert.near(0.025, statistics.tail(1e6), 1e-5)
   end)
 
-  it("of two values has the values and their mean", function()
-    local got = statistics.estimate({ 0, 1 }, source(3)(2))
-    assert.same({ mean = 0.5, low = 0, high = 1, count = 2 }, got)
+  it("contains the true mean in about 95 of 100 experiments, of few values too", function()
+    -- The least share: of normal values, and of exponential ones, whose tail few values seldom show.
+    for size, least in pairs { [6] = { 0.92, 0.87 }, [10] = { 0.93, 0.9 }, [30] = { 0.94, 0.92 } } do
+      local resample, hits = source(2)(size), { 0, 0 }
+      for seed = 1, 400 do
+        local values = normals(size, 100 + seed)
+        local skewed, draw = {}, stream(7000 + seed)
+        for i = 1, size do skewed[i] = -math.log(1 - draw()) - 1 end
+        for i, list in ipairs { values, skewed } do
+          local got = statistics.estimate(list, resample)
+          if got.low <= 0 and got.high >= 0 then hits[i] = hits[i] + 1 end
+        end
+      end
+      for i = 1, 2 do
+        -- Three standard errors of such a share in 400 experiments are 0.033.
+        local share = hits[i] / 400
+        assert.is_true(share > least[i] - 0.033 and share < 0.983, ("%d values: %g"):format(size, share))
+      end
+    end
   end)
 
-  it("of equal values is a point, and of one value has no interval", function()
-    local got = statistics.estimate({ 7, 7, 7 }, source(3)(3))
-    assert.same({ mean = 7, low = 7, high = 7, count = 3 }, got)
-    assert.same({ mean = 7, count = 1 }, statistics.estimate({ 7 }, source(3)(1)))
+  it("of equal values is a point, and of fewer than six has no interval", function()
+    local got = statistics.estimate({ 7, 7, 7, 7, 7, 7 }, source(3)(6))
+    assert.same({ mean = 7, low = 7, high = 7, count = 6 }, got)
+    assert.same({ mean = 3, count = 5 }, statistics.estimate({ 1, 2, 3, 4, 5 }, source(3)(5)))
   end)
 
   it("gives the same interval whatever was asked for before", function()
@@ -132,6 +146,8 @@ describe("goals and constraints of the lab", function()
     refused(goals.constraints, "success=1", "constraint 'success=1' must be")
     refused(goals.constraints, "succes>1", "did you mean 'success'")
     refused(goals.constraints, "p99<x", "must be a measure")
+    refused(goals.constraints, "success>99", "success is a share, from 0 to 1; or write it in per cent")
+    refused(goals.constraints, "success>101%", "success is a share")
   end)
 
   it("measure how far off a value is", function()
@@ -140,6 +156,16 @@ describe("goals and constraints of the lab", function()
     assert.near(0.5, goals.miss(bound, 3), 1e-12)
     assert.is_true(goals.miss(bound, 2) > 0)
     assert.equal(math.huge, goals.miss(bound, nil))
+  end)
+
+  it("are not decided by the rounding of a mean", function()
+    local function miss(text, value) return goals.miss(assert(goals.constraints(text))[1], value) end
+    local mean = (0.1 + 0.2) / 3 -- a little more than 0.1
+    assert.is_true(mean > 0.1)
+    assert.equal(0, miss("p99<=0.1", mean))
+    assert.is_true(miss("p99<0.1", 0.1 - 1e-17) > 0)
+    assert.is_true(miss("p99<0.1", 0.1 * (1 - 1e-15)) > 0)
+    assert.equal(0, miss("p99<0.1", 0.1 * (1 - 1e-9)))
   end)
 
   it("put feasibility before any goal", function()

@@ -2,6 +2,7 @@
 --- who cannot be told from the best. Pure but for the random streams of the
 --- bootstrap.
 local core = require "neap.core"
+local goals_module = require "neap.lab.goals"
 local metrics = require "neap.lab.metrics"
 local statistics = require "neap.lab.statistics"
 
@@ -22,7 +23,7 @@ local BOOTSTRAP_SEED = 1979
 ---@field runs neap.lab.Row[] in the order of seeds
 ---@field estimates table<string, neap.lab.Estimate> by metric
 ---@field against table<string, neap.lab.Estimate> differences from the best, by metric
----@field is_best boolean
+---@field is_best boolean of too few runs nobody is
 ---@field same boolean it cannot be told from the best
 ---@field verdict string
 ---@field cut integer operations that the time limit ended
@@ -30,7 +31,7 @@ local BOOTSTRAP_SEED = 1979
 
 ---@class neap.lab.Comparison
 ---@field results neap.lab.Result[]
----@field best neap.lab.Result
+---@field best neap.lab.Result what the others are compared with; of too few runs the first by its means
 ---@field metrics neap.lab.Metric[] columns: those shown that there is something to tell of
 ---@field windows {name: string, from: number, to: number, metrics: neap.lab.Metric[]}[]
 ---@field slot? number seconds of the timelines' slots
@@ -62,9 +63,32 @@ local function best_by(list, goal)
   return best or list[1]
 end
 
+--- Whether there are too few runs to tell anything.
+local function too_few(results)
+  for _, result in ipairs(results) do
+    if #result.runs < statistics.LEAST_RUNS then return true end
+  end
+  return false
+end
+
+local function means_of(result)
+  local means = {}
+  for key, estimate in pairs(result.estimates) do means[key] = estimate.mean end
+  return means
+end
+
+local function first_by_means(results, goals)
+  local first = results[1]
+  for _, result in ipairs(results) do
+    if goals_module.is_better(goals, {}, means_of(result), means_of(first)) then first = result end
+  end
+  return first
+end
+
 --- The best by the first goal; among those that cannot be told from it, the best by
 --- the next one, and so on.
 local function find_best(results, goals, source, breathe)
+  if too_few(results) then return first_by_means(results, goals) end
   local left, best = results, results[1]
   for _, goal in ipairs(goals) do
     best = best_by(left, goal)
@@ -101,7 +125,12 @@ end
 
 --- How a result stands to the best by the goals: the first one in which they differ
 --- decides.
-local function judge(result, best, goals)
+local function judge(result, best, goals, is_few)
+  if is_few then
+    return true, ("%s: %d run%s tell%s too little (at least %d)"):format(
+      result == best and "leads on average" or "cannot be told from it", #result.runs, #result.runs == 1 and "" or "s",
+      #result.runs == 1 and "s" or "", statistics.LEAST_RUNS)
+  end
   if result == best then return false, "best" end
   for _, goal in ipairs(goals) do
     local difference = result.against[goal.metric.key]
@@ -113,7 +142,6 @@ local function judge(result, best, goals)
       return false, ("worse: no %s, for nothing succeeded"):format(metrics.name_of(goal.metric))
     end
   end
-  if #result.runs < 2 then return true, "cannot be told from the best: one run tells no spread" end
   return true, "cannot be told from the best"
 end
 
@@ -176,13 +204,13 @@ function M.of(variants, rows, goals, header, measures, breathe)
     results[i] = result_of(variant, rows[i], measures, source)
     breathe()
   end
-  local best = find_best(results, goals, source, breathe)
+  local best, is_few = find_best(results, goals, source, breathe), too_few(results)
   for _, result in ipairs(results) do
     for _, metric in ipairs(measures.list) do
       result.against[metric.key] = statistics.difference(result.runs, best.runs, metric.key, source)
     end
-    result.is_best = result == best
-    result.same, result.verdict = judge(result, best, goals)
+    result.is_best = result == best and not is_few
+    result.same, result.verdict = judge(result, best, goals, is_few)
     breathe()
   end
   if measures.slot then

@@ -4,6 +4,8 @@ local metrics = require "neap.lab.metrics"
 
 local M = {}
 
+local ROUNDING = 1e-12 -- of a sum of a million values, relative
+
 ---@class neap.lab.Goal
 ---@field metric neap.lab.Metric
 ---@field way "min"|"max"
@@ -56,7 +58,12 @@ function M.constraints(text, known)
     end
     local metric, message = metrics.find(name, known)
     if not metric then return nil, ("constraint '%s': %s"):format(part, message) end
-    list[#list + 1] = { metric = metric, sign = sign, bound = percent == "%" and number / 100 or number, text = part }
+    number = percent == "%" and number / 100 or number
+    if metric.percent and (number < 0 or number > 1) then
+      return nil, ("constraint '%s': %s is a share, from 0 to 1; or write it in per cent, as 'success>99%%'"):format(
+        part, metric.key)
+    end
+    list[#list + 1] = { metric = metric, sign = sign, bound = number, text = part }
   end
   return list
 end
@@ -69,6 +76,8 @@ end
 function M.miss(constraint, value)
   if not value then return math.huge end
   local bound, sign = constraint.bound, constraint.sign
+  -- A mean of equal values may be off by its rounding: that is the bound itself.
+  if math.abs(value - bound) <= ROUNDING * math.abs(bound) then value = bound end
   if sign == "<" and value < bound or sign == "<=" and value <= bound or sign == ">" and value > bound
     or sign == ">=" and value >= bound then
     return 0

@@ -80,7 +80,7 @@ end
 ---@return table<string, fun(env: neap.lab.Env, row: neap.lab.Row): number?> own, by name
 function M.read(experiment, where)
   local windows = read_windows(experiment.windows, where)
-  local own, functions, shown = {}, {}, experiment.measures and {}
+  local own, functions, named, shown = {}, {}, {}, experiment.measures and {}
   for i, entry in ipairs(experiment.measures or {}) do
     local here = ("%s: measures: entry %d"):format(where, i)
     if type(entry) == "table" then
@@ -90,7 +90,8 @@ function M.read(experiment, where)
     else
       local metric, message = metrics.find(tostring(entry))
       if not metric then options.fail(("%s: %s"):format(here, message)) end
-      shown[i] = metric.key
+      if named[metric.key] then options.fail(("%s: '%s' is there twice"):format(here, metric.key)) end
+      shown[i], named[metric.key] = metric.key, true
     end
   end
   if shown and #shown == 0 then options.fail(where .. ": option 'measures' is empty") end

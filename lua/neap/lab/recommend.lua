@@ -55,6 +55,8 @@ local FRESH_SEEDS, SAMPLING = 1000000, 1980
 ---@field comparison neap.lab.Comparison winner and runner-up on fresh seeds
 ---@field worlds {factor: string, scale: number, means: table<string, number>, holds: boolean}[]
 ---@field searched integer candidates
+---@field runs integer fresh seeds
+---@field fresh_from integer the first of them
 ---@field search_runs integer seeds of the last round
 ---@field missed string[] texts of the constraints that the winner misses
 
@@ -111,7 +113,10 @@ function M.candidates(search)
     seen[variant.name] = true
     list[#list + 1] = { variant = variant, rows = {} }
   end
-  local share = math.ceil((search.candidates or M.CANDIDATES) / #search.bases)
+  local varied = 0
+  for _, base in ipairs(search.bases) do varied = varied + (#base.dimensions > 0 and 1 or 0) end
+  -- A policy with nothing to vary is one candidate.
+  local share = math.ceil(((search.candidates or M.CANDIDATES) - #search.bases + varied) / math.max(1, varied))
   for _, base in ipairs(search.bases) do
     add { name = base.name, policy = base.name }
     if #base.dimensions > 0 then
@@ -275,7 +280,8 @@ function M.find(search)
   for i, candidate in ipairs(fresh) do variants[i], rows[i] = candidate.variant, candidate.rows end
   local comparison = compare.of(variants, rows, search.goals, nil, search.measures)
   return { feasible = feasible, winner = winner, comparison = comparison, worlds = worlds, searched = #candidates,
-    search_runs = search_runs, missed = missed(search, winner.means), runs = #winner.rows }
+    search_runs = search_runs, fresh_from = search.seed + FRESH_SEEDS,
+    missed = missed(search, winner.means), runs = #winner.rows }
 end
 
 return M

@@ -2,6 +2,7 @@
 --- seeds, version, command. Pure.
 local core = require "neap.core"
 local loads = require "neap.lab.load"
+local printable = require "neap.printable"
 local statistics = require "neap.lab.statistics"
 
 local M = {}
@@ -96,7 +97,7 @@ function M.lines(header)
   local seeds = header.runs == 1 and ("%d"):format(header.first) or ("%d to %d"):format(header.first, last)
   local runs = header.seeds
     or ("%s: %d run%s of each policy"):format(seeds, header.runs, header.runs == 1 and "" or "s")
-  return {
+  local list = {
     { "load", header.load },
     { "world", ("%s (%s)"):format(header.world, header.source) },
     { "seeds", ("%s, paired by seed; intervals are 95 %%, bootstrap of %d resamples"):format(runs,
@@ -104,6 +105,8 @@ function M.lines(header)
     { "version", "neap " .. (core.versions.neap or "unknown") },
     { "command", header.command },
   }
+  for _, line in ipairs(list) do line[2] = printable.line(line[2]) end
+  return list
 end
 
 return M

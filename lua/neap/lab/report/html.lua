@@ -86,9 +86,10 @@ function M.of(comparison, more)
     ("<p>Best: %s.</p>"):format(escape(text.goal_text(comparison.goals))),
     table_of(comparison, comparison.metrics, mean_cell, true),
     window_tables(comparison),
-    ("<h2>Differences from the best, seed by seed</h2>\n<p>The best is %s.</p>"):format(escape(comparison.best.name)),
+    ("<h2>Differences, seed by seed</h2>\n<p>From %s%s.</p>"):format(comparison.best.is_best and "the best, " or "",
+      escape(comparison.best.name)),
     table_of(comparison, comparison.metrics, function(result, metric)
-      if result.is_best then return "<td></td>" end
+      if result == comparison.best then return "<td></td>" end
       return difference_cell(result.against[metric.key], metric)
     end),
     "<h2>Charts</h2>", svg.document(charts.of(comparison)), "</body></html>", "",

@@ -2,6 +2,7 @@
 local compare = require "neap.lab.compare"
 local headers = require "neap.lab.report.header"
 local metrics = require "neap.lab.metrics"
+local statistics = require "neap.lab.statistics"
 
 local M = {}
 
@@ -48,6 +49,14 @@ local function interval(estimate, metric)
   return ("[%s, %s]"):format((low:gsub(" %%$", "")), (high:gsub(" %%$", "")))
 end
 
+--- Whether there are runs enough for them.
+local function has_intervals(comparison)
+  for _, result in ipairs(comparison.results) do
+    if #result.runs >= statistics.LEAST_RUNS then return true end
+  end
+  return false
+end
+
 local function means(comparison, list)
   local currency = comparison.header.currency
   local rows = { { "" } }
@@ -60,7 +69,7 @@ local function means(comparison, list)
       under[#under + 1] = interval(estimate, metric)
     end
     rows[#rows + 1] = row
-    if #result.runs > 1 then rows[#rows + 1] = under end
+    if has_intervals(comparison) then rows[#rows + 1] = under end
   end
   return table_text(rows)
 end
@@ -69,7 +78,7 @@ local function differences(comparison)
   local rows = { { "" } }
   for _, metric in ipairs(comparison.metrics) do table.insert(rows[1], title_of(metric, comparison.header.currency)) end
   for _, result in ipairs(comparison.results) do
-    if not result.is_best then
+    if result ~= comparison.best then
       local row, under = { "  " .. result.name }, { "" }
       for _, metric in ipairs(comparison.metrics) do
         local difference = result.against[metric.key]
@@ -79,7 +88,7 @@ local function differences(comparison)
         under[#under + 1] = text:match "%[.*%]" or ""
       end
       rows[#rows + 1] = row
-      if #result.runs > 1 then rows[#rows + 1] = under end
+      if has_intervals(comparison) then rows[#rows + 1] = under end
     end
   end
   return #rows > 1 and table_text(rows) or nil
@@ -157,8 +166,8 @@ function M.of(comparison)
   if comparison.slot then parts[#parts + 1] = timeline(comparison) end
   local versus = differences(comparison)
   if versus then
-    parts[#parts + 1] = ("Differences from the best (%s), seed by seed; shares in points:\n\n%s\n"):format(
-      comparison.best.name, versus)
+    parts[#parts + 1] = ("Differences from %s, seed by seed; shares in points:\n\n%s\n"):format(
+      comparison.best.is_best and ("the best (%s)"):format(comparison.best.name) or comparison.best.name, versus)
   end
   parts[#parts + 1] = ("Best: %s\n\n%s\n"):format(goal_text(comparison.goals), verdicts(comparison))
   for _, line in ipairs(notes(comparison)) do parts[#parts + 1] = line .. "\n" end
