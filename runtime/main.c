@@ -12,6 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
+
 enum { EXIT_SCRIPT_ERROR = 1, EXIT_SIGNAL = 128 };
 
 static neap_t *runtime; /* for the signal handler only */
@@ -89,6 +93,17 @@ static int exe_path(neap_call *call, void *ud) {
   return 0;
 }
 
+/* A helper process ends with the one that started it, however that ends. */
+static int die_with_parent(neap_call *call, void *ud) {
+  pid_t parent = (pid_t)neap_arg_number(call, 1);
+  (void)ud;
+#ifdef __linux__
+  (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+#endif
+  if (getppid() != parent) _exit(EXIT_SCRIPT_ERROR); /* it has ended already */
+  return 0;
+}
+
 int main(int argc, char **argv) {
   static const char start[] = "return require('neap.cli').main(...)";
   int exit_code = 0;
@@ -113,6 +128,7 @@ int main(int argc, char **argv) {
   if (signal(SIGHUP, on_interrupt) == SIG_IGN) (void)signal(SIGHUP, SIG_IGN);
   if (neap_register(runtime, "set_exit_code", set_exit_code, &exit_code) != 0 ||
       neap_register(runtime, "exe_path", exe_path, argv[0]) != 0 ||
+      neap_register(runtime, "die_with_parent", die_with_parent, NULL) != 0 ||
       neap_run_string(runtime, start, "=neap", argc - 1, argv + 1) != 0) {
     on_error(NULL, neap_last_error(runtime));
     neap_free(runtime);

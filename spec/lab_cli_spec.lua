@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- `neap lab`: runs in processes of their own.
 local child = require "spec.support.child"
+local neap = require "neap"
 
 local EXPERIMENT = [[
 local neap = require "neap"
@@ -14,7 +15,7 @@ return {
   },
   world = { latency = { law = "exponential", mean = 0.1 }, errors = { { status = 503, probability = 0.4 } } },
   load = { kind = "open", rate = 20, operations = 60 },
-  runs = 3,
+  runs = 6,
 }
 ]]
 
@@ -54,7 +55,7 @@ describe("neap lab #real", function()
     local result = lab(path)
     assert.same({ 0, "" }, { result.code, result.err })
     assert.matches("^# A flaky service\nload     open %(Poisson, 20/s; 60 operations%)\n", result.out)
-    assert.matches("\nseeds    1 to 3: 3 runs of each policy", result.out)
+    assert.matches("\nseeds    1 to 6: 6 runs of each policy", result.out)
     assert.matches("\ncommand  neap lab " .. path:gsub("%p", "%%%0") .. "\n", result.out)
     assert.matches("\n%* retry", result.out)
     assert.matches("\n  none +worse: success", result.out)
@@ -87,7 +88,7 @@ describe("neap lab #real", function()
         load = function(call)
           neap.map({ "a", "b", "c" }, function(item) return call(item) end, { concurrency = 2 })
         end,
-        runs = 2,
+        runs = 6,
       }]]
     local world = folder .. "/world.lua"
     local file = assert(io.open(world, "w"))
@@ -100,7 +101,7 @@ describe("neap lab #real", function()
   end)
 
   it("passes arguments to the script", function()
-    local result = lab("--runs", "2", "--policy", "retry", script(), "1")
+    local result = lab("--runs", "6", "--policy", "retry", script(), "1")
     assert.matches("\n%* retry +%d%d%.%d%d %% +1%.000", result.out)
     assert.is_nil(result.out:find "made")
   end)
@@ -165,12 +166,20 @@ describe("neap lab #real", function()
     refused("cannot open 'no%-such.lua'", "no-such.lua")
     refused("lab%.lua: %-%-sweep: [^\n]*'bakoff.base'[^\n]*did you mean 'backoff.base'", path, "--sweep",
       "bakoff.base=1..2")
-    local sweeping = script(EXPERIMENT:gsub("runs = 3", "runs = 3, sweep = { 'max_atempts=1,2' }"), "sweeping.lua")
+    local sweeping = script(EXPERIMENT:gsub("runs = 6", "runs = 6, sweep = { 'max_atempts=1,2' }"), "sweeping.lua")
     refused("sweeping%.lua: option 'sweep': [^\n]*'max_atempts'[^\n]*did you mean 'max_attempts'", sweeping)
     refused("no policy of the script has hedge.max_extra_load", path, "--sweep", "max_extra_load=0.1..0.2")
     refused("there is no policy 'retri'; did you mean 'retry'", path, "--policy", "retri")
     refused("did you mean 'success'", path, "--goal", "max sucess")
-    refused("needs prices", path, "--goal", "min cost")
+    refused("goal 'min cost' needs prices", path, "--goal", "min cost")
+    refused("constraint 'cost<3' needs prices", "recommend", path, "--subject-to", "cost<3")
+    refused("success is a share, from 0 to 1", "recommend", path, "--subject-to", "success>99")
+    refused("lab%.lua: %-%-sweep: 'retry, budget.ratio=0.1': [^\n]*option 'ratio'", (script((EXPERIMENT:gsub(
+      "budget = false", "budget = { form = 'bucket' }", 1)))), "--sweep", "budget.ratio=0.1,0.2")
+    refused("'made, retry.backoff.kind=linear': [^\n]*decorrelated", (script((EXPERIMENT:gsub("{ base = 0.1 }",
+      "{ base = 0.1, jitter = 'decorrelated' }", 1)))), "--sweep", "retry.backoff.kind=linear")
+    assert.equal("neap: option '--seed' must be at most 4503599627370496, got 9007199254740993 (try 'neap help lab')\n",
+      lab(path, "--seed", "9007199254740993").err)
     refused("ends in .svg or .png", path, "--plot", "x.gif")
     refused("goes with 'neap lab recommend'", path, "--subject-to", "p99<1")
     refused("no%-such%-world", path, "--world", folder .. "/no-such-world.lua")
@@ -192,7 +201,47 @@ describe("neap lab #real", function()
     assert.equal("", result.out)
     assert.matches("broken", result.err)
     assert.matches("stack traceback", result.err)
-    assert.matches("neap: lab: [^\n]*broken[^\n]*\n$", result.err)
+    assert.matches("neap: lab: policy 'made', seed %d: [^\n]*broken[^\n]*\n$", result.err)
+  end)
+
+  it("names policy, seed and host in one line where nobody serves what a policy asks for", function()
+    local path = script [[
+      local neap = require "neap"
+      return { policies = { { "plain", false } }, world = { host = "a.test" }, runs = 1,
+        send = function()
+          local client = neap.http.client {}
+          return function() return client:get "http://b.test/" end
+        end,
+        load = { kind = "closed", clients = 1, operations = 2 } }]]
+    local result = lab(path, "-j", "1")
+    assert.equal(1, result.code)
+    assert.matches("neap: lab: policy 'plain', seed 1: [^\n]*no upstream serves http://b%.test:80\n$", result.err)
+    assert.is_nil(result.err:find "traceback")
+  end)
+
+  it("leaves no run behind when it is killed", function()
+    -- The script's folder, in a child's arguments, tells who belongs to it.
+    local path, folder = script [[
+      return { policies = { { "endless", false } }, world = { latency = 0 }, runs = 1,
+        load = function() while true do end end }]]
+    local function running()
+      for _, pid in ipairs(assert(neap.fs.list "/proc")) do
+        local file = pid:find "^%d+$" and io.open("/proc/" .. pid .. "/cmdline", "rb")
+        local line = file and file:read "*a" or ""
+        if file then file:close() end
+        if line:find('"what":"run"', 1, true) and line:find(folder:match "[^/]+$", 1, true) then return true end
+      end
+      return false
+    end
+    local function wait_until(expected)
+      while running() ~= expected do neap.sleep(0.01) end
+    end
+    local process = child.start { "lab", "-j", "1", path }
+    neap.timeout(30, wait_until, true)
+    assert.is_true(running())
+    process:kill "sigkill"
+    neap.timeout(30, wait_until, false)
+    assert.is_false(running())
   end)
 
   it("lets scripts print, on standard error", function()

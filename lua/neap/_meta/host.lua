@@ -13,4 +13,9 @@ function host.set_exit_code(code) end
 ---@return string
 function host.exe_path() end
 
+--- From now on this process is ended when `parent`, who started it, ends; at once when it
+--- has already. Where the system has no such thing (it is Linux's) only the latter.
+---@param parent integer its process id
+function host.die_with_parent(parent) end
+
 return host

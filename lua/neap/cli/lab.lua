@@ -52,14 +52,19 @@ end
 local function write_file(path, text)
   local file, message = io.open(path, "wb")
   if not file then stop(EXIT_FAILED, "cannot write %s", message) end
-  local ok = file:write(text)
-  if not file:close() or not ok then stop(EXIT_FAILED, "cannot write %s", path) end
+  local ok, reason = file:write(text)
+  local closed, at_close = file:close()
+  if not (ok and closed) then stop(EXIT_FAILED, "cannot write %s: %s", path, reason or at_close or "unknown reason") end
 end
 
 local function check_plots(list)
   for _, path in ipairs(list) do
     if path ~= "-" and not path:find "%.svg$" and not path:find "%.png$" then
       stop(EXIT_USAGE, "option '--plot' needs a file that ends in .svg or .png, or -, got '%s'", path)
+    end
+    if not path:find "%.svg$" then
+      local ok, message = require("neap.lab.report.gnuplot").check()
+      if not ok then stop(EXIT_FAILED, "--plot %s: %s", path, message) end
     end
   end
 end
@@ -161,13 +166,27 @@ function Lab:dimensions(parts)
   return dimensions
 end
 
+--- Nothing costs anything where nobody says what.
+function Lab:check_price(metric, what, text)
+  if metric.key == "cost" and not self.about.currency then
+    stop(EXIT_USAGE, "%s '%s' needs prices: --price FILE, or the script's 'price'", what, text)
+  end
+end
+
+--- That all variants can be made: a child tries. An option that only another form of a
+--- budget has is told before the first run.
+function Lab:check(variants)
+  local _, message = self.pool.ask(self:request { what = "check", variants = variants })
+  if not message then return end
+  local place = self.base.path .. ": " -- which it is told with anyway
+  self:stop_sweep(message:sub(1, #place) == place and message:sub(#place + 1) or message)
+end
+
 function Lab:goals(text)
   local goals, message = require("neap.lab.goals").goals(text, self.about.measures.list)
   if not goals then stop(EXIT_USAGE, "%s", message) end
   for _, goal in ipairs(goals) do
-    if goal.metric.key == "cost" and not self.about.currency then
-      stop(EXIT_USAGE, "goal '%s cost' needs prices: --price FILE, or the script's 'price'", goal.way)
-    end
+    self:check_price(goal.metric, "goal", goal.way .. " cost")
   end
   return goals
 end
@@ -181,14 +200,14 @@ function Lab:run(jobs, what)
       seed = job.seed, scale = job.scale } }
   end
   self.progress:expect(#requests, what)
-  local ok, message, trace = self.pool.each(requests, self.jobs, function(index, row)
+  local ok, message, failed, trace = self.pool.each(requests, self.jobs, function(index, row)
     rows[index] = row
     self.progress:step()
   end)
   if not ok then
     self.progress:clear()
     if trace then io.stderr:write(trace, "\n") end
-    stop(EXIT_FAILED, "%s", message)
+    stop(EXIT_FAILED, "policy '%s', seed %d: %s", jobs[failed].variant.name, jobs[failed].seed, message)
   end
   return rows
 end
@@ -213,7 +232,12 @@ function Lab:draw(comparison)
     if path:find "%.svg$" then
       write_file(path, require("neap.lab.report.svg").document(charts, lines))
     else
-      local out, message = gnuplot.run(gnuplot.script(charts, path == "-" and "dumb" or "png", path, lines))
+      local out, message
+      if path == "-" then
+        out, message = gnuplot.draw(charts)
+      else
+        out, message = gnuplot.run(gnuplot.script(charts, "png", path, lines))
+      end
       if not out then stop(EXIT_FAILED, "--plot %s: %s", path, message) end
       if path == "-" then io.stdout:write(out) end
     end
@@ -244,6 +268,7 @@ function verbs.compare(opts, rest)
   local goals = lab:goals(opts.goal or lab.about.goal)
   local variants, message = require("neap.lab.sweep").variants(names, parts, lab:dimensions(parts))
   if not variants then lab:stop_sweep(message) end
+  lab:check(variants)
   local jobs, rows = {}, {}
   for _, variant in ipairs(variants) do
     for k = 1, lab.runs do jobs[#jobs + 1] = { variant = variant, seed = lab.seed + k - 1 } end
@@ -304,18 +329,22 @@ function verbs.recommend(opts, rest)
   local constraints, message = require("neap.lab.goals").constraints(opts.subject_to or lab.about.subject_to,
     lab.about.measures.list)
   if not constraints then stop(EXIT_USAGE, "%s", message) end
+  for _, constraint in ipairs(constraints) do lab:check_price(constraint.metric, "constraint", constraint.text) end
   local recommend = require "neap.lab.recommend"
   local search = { bases = bases_of(lab, names, parts), goals = lab:goals(opts.goal or lab.about.goal),
     constraints = constraints, factors = lab.about.factors, seed = lab.seed, candidates = opts.candidates,
     fresh = opts.runs, perturbed = opts.runs and math.min(opts.runs, recommend.PERTURBED),
     measures = lab.about.measures, run = function(jobs, what) return lab:run(jobs, what) end }
+  local variants = {}
+  for i, candidate in ipairs(recommend.candidates(search)) do variants[i] = candidate.variant end
+  lab:check(variants)
   local result = recommend.find(search)
   local shown = lab.pool.ask(lab:request { what = "show", variant = result.winner.variant })
   lab.progress:clear()
   local header = lab:header()
   header.title = header.title and "Recommendation: " .. header.title or "Recommendation"
-  header.seeds = ("%d to %d in the search, then %d fresh ones"):format(lab.seed, lab.seed + result.search_runs - 1,
-    result.runs)
+  header.seeds = ("%d to %d in the search, then %d fresh ones, %d to %d"):format(lab.seed,
+    lab.seed + result.search_runs - 1, result.runs, result.fresh_from, result.fresh_from + result.runs - 1)
   local text = require("neap.lab.report.recommendation").of(search, result, header, shown and shown.text or "")
   io.stdout:write(text)
   result.comparison.header = header

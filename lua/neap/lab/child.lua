@@ -1,6 +1,7 @@
 --- One process of the laboratory: `neap sim --lab-job JSON` reads the script, does
 --- one job in a fresh virtual runtime and writes one line of JSON.
 local core = require "neap.core"
+local errors = require "neap.error"
 local json = require "neap.json"
 local sorted = require "neap.sorted"
 
@@ -10,13 +11,15 @@ local M = {}
 M.MARK = "\30neap-lab "
 
 ---@class neap.lab.ChildJob
----@field what "describe"|"run"|"show"|"batch" of "batch": the fields of neap.batch.DryJob besides
+---@field what "describe"|"check"|"run"|"show"|"batch" of "batch": the fields of neap.batch.DryJob besides
+---@field parent integer process id of who asks; `pool.ask` writes it
 ---@field path string the script
 ---@field args string[]
 ---@field world? string instead of the script's
 ---@field price? neap.Price
 ---@field job? neap.lab.Job of "run"
 ---@field variant? neap.lab.Variant of "show"
+---@field variants? neap.lab.Variant[] of "check"
 
 local function read(path, args)
   local run = require "neap.cli.run"
@@ -89,6 +92,13 @@ end
 
 local doing = {}
 
+--- What a policy's function gets where nothing is run.
+local function environment(experiment, world)
+  local env = { world = world, upstream = world.upstreams[1], upstreams = {}, seed = experiment.seed }
+  for _, upstream in ipairs(world.upstreams) do env.upstreams[upstream.host] = upstream end
+  return env
+end
+
 --- What the parent must know of the experiment; a wrong policy is found here.
 function doing.describe(experiment, request)
   local load, policies = require "neap.lab.load", require "neap.lab.policies"
@@ -99,8 +109,7 @@ function doing.describe(experiment, request)
     goal = goal_text(experiment.goals), subject_to = experiment.subject_to, sweep = experiment.sweep,
     title = experiment.title, measures = experiment.known, currency = experiment.price and experiment.price.currency,
     factors = require("neap.lab.factors").of(world.definition) }
-  local env = { world = world, upstream = world.upstreams[1], upstreams = {}, seed = experiment.seed }
-  for _, upstream in ipairs(world.upstreams) do env.upstreams[upstream.host] = upstream end
+  local env = environment(experiment, world)
   for _, name in ipairs(experiment.names) do
     local spec = experiment.by_name[name]
     env.policy = name
@@ -109,6 +118,22 @@ function doing.describe(experiment, request)
     result.settings[name] = type(spec) == "function" and made_settings(policy) or settings(spec)
   end
   return result
+end
+
+--- Whether every variant can be made: values that do not go together are found before
+--- the first run.
+function doing.check(experiment, request)
+  local policies = require "neap.lab.policies"
+  local env = environment(experiment, experiment.make_world())
+  for _, variant in ipairs(request.variants) do
+    if variant.changes then
+      env.policy = variant.policy
+      local spec = experiment.by_name[variant.policy]
+      local ok, message = pcall(policies.build, variant.policy, spec, variant.changes, env)
+      if not ok then error(("'%s': %s"):format(variant.name, errors.text(message)), 0) end
+    end
+  end
+  return true
 end
 
 function doing.run(experiment, request)
@@ -129,8 +154,9 @@ function doing.show(experiment, request)
   return { text = require("neap.lab.paste").text(experiment.by_name[variant.policy], variant) }
 end
 
-local function one_line(message)
-  return (tostring(message):match "^[^\n]*")
+local function one_line(raised)
+  local message = errors.is(raised) and raised.message or errors.text(raised)
+  return (message:match "^[^\n]*")
 end
 
 --- A message with the script's name, where it has no place of its own.
@@ -143,6 +169,7 @@ end
 ---@param text string JSON
 function M.main(text)
   local request = assert(json.decode(text))
+  core.host.die_with_parent(request.parent)
   local ok, result = true, request
   if not alone[request.what] then ok, result = pcall(experiment_of, request) end
   local answer
@@ -156,7 +183,8 @@ function M.main(text)
     end, result, request)
     answer = ok and { result = result }
       or { error = with_place(one_line(result), request.path),
-        trace = request.what == "run" and (tostring(result) .. trace) or nil }
+        -- Wrong input is one line; what a script's function has raised needs its place.
+        trace = request.what == "run" and not errors.is(result, "invalid") and (errors.text(result) .. trace) or nil }
   end
   io.stdout:write(M.MARK, assert(json.encode(answer)), "\n")
   io.stdout:flush()

@@ -84,6 +84,7 @@ end
 ---@return string? message one line
 ---@return string? trace of what a policy or a load has raised
 function M.ask(request)
+  request.parent = uv.os_getpid()
   local out, err, code, signal = run_process { "sim", "--lab-job", assert(json.encode(request)) }
   if not out then return nil, "cannot start a process: " .. err end
   local line, printed = split(out)
@@ -106,10 +107,11 @@ end
 ---@param done fun(index: integer, result: table)
 ---@return boolean? ok nil: one failed
 ---@return string? message
+---@return integer? index of the one that failed
 ---@return string? trace
 function M.each(requests, parallel, done)
-  local next_index, message, trace = 0, nil, nil
-  local failed = flow.event()
+  local next_index, message, failed_index, trace = 0, nil, nil, nil
+  local ended = flow.event()
   scope.scope(function(s)
     local left = math.min(parallel, #requests)
     if left == 0 then return end
@@ -122,17 +124,17 @@ function M.each(requests, parallel, done)
           if result then
             done(mine, result)
           elseif not message then
-            message, trace = problem, raised
+            message, failed_index, trace = problem, mine, raised
           end
         end
         left = left - 1
-        if left == 0 or message then failed:set() end
+        if left == 0 or message then ended:set() end
       end)
     end
-    failed:wait()
+    ended:wait()
     if message then s:cancel() end
   end)
-  if message then return nil, message, trace end
+  if message then return nil, message, failed_index, trace end
   return true
 end
 

@@ -174,7 +174,7 @@ end
 --- A report about hosts that nobody serves would tell nothing.
 local function check_served(network)
   local message = network:unserved_host()
-  if message then error("neap.lab: " .. message, 0) end
+  if message then error(errors.new { kind = "invalid", message = "neap.lab: " .. message }, 0) end
 end
 
 --- Runs it. Needs a virtual clock; draws of the runtime's own stream begin anew.

@@ -4,7 +4,18 @@ local await = require "neap.await"
 
 local M = {}
 
-local COLUMNS, LINES = 78, 18
+local COLUMNS, MOST_COLUMNS, LEAST_COLUMNS, LINES = 78, 200, 40, 18
+
+--- Of the terminal, where there is one.
+local function columns()
+  local uv = require "neap.uv"
+  if uv.guess_handle(1) ~= "tty" then return COLUMNS end
+  local tty = uv.new_tty(1, false)
+  local width = tty and tty:get_winsize()
+  if tty then tty:close() end
+  if not width or width <= 0 then return COLUMNS end
+  return math.max(LEAST_COLUMNS, math.min(MOST_COLUMNS, width - 1))
+end
 
 local function quote(text)
   -- In single quotes a quote is doubled; nothing else is special, but for markup.
@@ -64,11 +75,12 @@ end
 ---@param terminal string
 ---@param path? string of the file
 ---@param title? string[] lines above the charts of a file
+---@param width? integer columns, of "dumb"
 ---@return string
-function M.script(charts, terminal, path, title)
+function M.script(charts, terminal, path, title, width)
   local lines = {}
   if terminal == "dumb" then
-    lines[1] = ("set terminal dumb size %d,%d noenhanced"):format(COLUMNS, LINES)
+    lines[1] = ("set terminal dumb size %d,%d noenhanced"):format(width or COLUMNS, LINES)
   else
     local height = 320 * math.max(1, #charts)
     lines[1] = ("set terminal %s size 760,%d noenhanced"):format(terminal == "png" and "pngcairo" or "svg", height)
@@ -86,6 +98,24 @@ function M.script(charts, terminal, path, title)
 end
 
 local MISSING = "gnuplot is not installed (Debian: apt-get install gnuplot-nox); everything else works without it"
+
+--- Whether the program is there.
+---@return boolean? ok
+---@return string? message one line
+function M.check()
+  for folder in (os.getenv "PATH" or ""):gmatch "[^:]+" do
+    if require("neap.uv").fs_access(folder .. "/gnuplot", "X") then return true end
+  end
+  return nil, MISSING
+end
+
+--- Draws charts on the terminal, in its width. Waits.
+---@param charts neap.lab.Chart[]
+---@return string? text
+---@return string? message one line
+function M.draw(charts)
+  return M.run(M.script(charts, "dumb", nil, nil, columns()))
+end
 
 --- Runs a script. Waits.
 ---@param script string
