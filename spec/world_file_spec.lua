@@ -166,7 +166,7 @@ describe("a world file", function()
 
   it("may speak in Groq's words: a day's requests, a minute's tokens", function()
     local upstream, headers = load([[upstream { host = "a", profile = "groq-free" }]]).upstreams[1], {}
-    upstream.law:add_headers(core.now(), {}, headers)
+    upstream.law.limits:add_headers(core.now(), headers)
     assert.same({ "1000", "12000" }, { headers["x-ratelimit-limit-requests"], headers["x-ratelimit-limit-tokens"] })
   end)
 

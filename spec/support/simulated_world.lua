@@ -30,7 +30,7 @@ end
 function Upstream:answer(now, fate, request)
   if self.spec.answer then return self.spec.answer(now, fate, request) end
   local headers = {}
-  self.law:add_headers(now, fate, headers)
+  self.law:add_headers(fate, headers)
   return { status = fate.status or 200, headers = headers, body = fate.status and "no" or "yes" }
 end
 

@@ -347,7 +347,7 @@ end
 ---@param now number seconds
 ---@param fate neap.world.Fate
 ---@return neap.world.Answer
-function Upstream:answer(now, fate)
+function Upstream:answer(_, fate)
   local entry = fate.entry
   local answer
   if entry then
@@ -356,7 +356,7 @@ function Upstream:answer(now, fate)
   else
     answer = refusal(self, fate)
   end
-  self.law:add_headers(now, fate, answer.headers)
+  self.law:add_headers(fate, answer.headers)
   return answer
 end
 

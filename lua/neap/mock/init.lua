@@ -120,7 +120,7 @@ function Mock:respond(request)
   end
   work.id = id
   local fate = law:arrive(at, work.tokens, request.arrived)
-  law:add_headers(at, fate, headers)
+  law:add_headers(fate, headers)
   if not fate.state then return failure(fate, headers) end
   local gone, answer = self:work(request, work, fate, headers)
   law:leave(now(), fate, gone)

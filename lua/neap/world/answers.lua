@@ -70,15 +70,15 @@ end
 
 --- The headers of an answer: a table that may be written to where the law has
 --- something to say.
-local function headers_of(law, now, fate, given)
+local function headers_of(law, fate, given)
   if not law.limits and not fate.retry_after then return given end
   local headers = {}
   for name, value in pairs(given) do headers[name] = value end
-  law:add_headers(now, fate, headers)
+  law:add_headers(fate, headers)
   return headers
 end
 
-local function failure(upstream, now, fate, asked)
+local function failure(upstream, fate, asked)
   local body
   if asked then
     body = encode(openai.failure(fate).json)
@@ -90,7 +90,7 @@ local function failure(upstream, now, fate, asked)
       bodies[fate.status] = body
     end
   end
-  return { status = fate.status, headers = headers_of(upstream.law, now, fate, JSON), body = body }
+  return { status = fate.status, headers = headers_of(upstream.law, fate, JSON), body = body }
 end
 
 --- A stream's chunks: the first at once, the last word's when the work ends, the
@@ -118,7 +118,7 @@ local function generated(upstream, now, fate, asked)
   local id = upstream.id_prefix .. ("%08x"):format(fate.index)
   local headers = { ["content-type"] = "application/json", ["x-request-id"] = "req_" .. id,
     ["openai-processing-ms"] = ("%d"):format((now - fate.began) * 1000) }
-  upstream.law:add_headers(now, fate, headers)
+  upstream.law:add_headers(fate, headers)
   local call = { id = id, created = floor(upstream.law.wall + now), body = asked.body }
   asked.job.length = fate.drawn
   if asked.job.stream then
@@ -137,11 +137,11 @@ function M.answer(upstream, now, fate)
   if fate.refusal then return fate.refusal end
   local asked = fate.asked
   -- What an outage cuts off began as an answer.
-  if fate.kind ~= "answer" and not fate.whole then return failure(upstream, now, fate, asked) end
+  if fate.kind ~= "answer" and not fate.whole then return failure(upstream, fate, asked) end
   if asked then return generated(upstream, now, fate, asked) end
   local plain = upstream.plain
   if not upstream.law.limits then return plain end
-  return { status = 200, headers = headers_of(upstream.law, now, fate, plain.headers), body = plain.body }
+  return { status = 200, headers = headers_of(upstream.law, fate, plain.headers), body = plain.body }
 end
 
 --- The answer of an upstream to what is no endpoint; the same table each time.

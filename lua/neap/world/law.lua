@@ -67,6 +67,7 @@ local M = {}
 ---@field whole? number seconds: when a streamed answer would have ended, which an outage cuts off
 ---@field silent? number seconds: nothing of it comes through from then on; a "drop" resets it at `ends`
 ---@field on_start? fun(fate: neap.world.Fate) called when a slot is given, or when `advance` is to be called anew
+---@field package said table<string, string>? headers about limits
 ---@field package brownout_draw number?
 ---@field package generation number? seconds after the first token
 ---@field package charged number? output tokens taken from a limit
@@ -272,12 +273,21 @@ end
 ---@return neap.world.Fate
 function Law:arrive(now, tokens, since, work)
   local fate = self:decide(now, tokens, work)
+  if self.limits then self:note_limits(now, fate) end
   if fate.apart or fate.kind == "limit" then return fate end
   if not self.capacity:enter(now, fate, since) then
     if fate.charged then self:refund(fate, fate.charged) end
-    return { kind = "over", latency = 0, status = self.over_status, retry_after = self.retry_after }
+    return { kind = "over", latency = 0, status = self.over_status, retry_after = self.retry_after, said = fate.said }
   end
   return fate
+end
+
+--- What the answer will say of limits: as of the request's arrival, for that is when
+--- gateways count (Envoy's rate limit filter and its like), whatever comes in meanwhile.
+---@package
+function Law:note_limits(now, fate)
+  fate.said = {}
+  self.limits:add_headers(now, fate.said, self.wall)
 end
 
 ---@package
@@ -338,11 +348,10 @@ function Law:advance(now)
 end
 
 --- Adds what an answer's headers say about limits and waiting.
----@param now number seconds
 ---@param fate neap.world.Fate
 ---@param headers table<string, string>
-function Law:add_headers(now, fate, headers)
-  if self.limits then self.limits:add_headers(now, headers, self.wall) end
+function Law:add_headers(fate, headers)
+  for name, value in pairs(fate.said or {}) do headers[name] = value end
   if fate.retry_after then headers["retry-after"] = ("%d"):format(ceil(fate.retry_after)) end
 end
 

@@ -239,7 +239,7 @@ function Upstream:request(request)
   end
   if fate.kind == "drop" then return lost(self, fate) end
   local headers = {}
-  self.law:add_headers(now(), fate, headers)
+  self.law:add_headers(fate, headers)
   local usage = fate.work and fate.kind == "answer" and { input = fate.work.input, output = fate.output or 0 } or nil
   return { status = fate.status or 200, headers = headers, usage = usage, replay_safe = true, sends = 1 }
 end
