@@ -37,7 +37,7 @@ describe("the batch's progress", function()
 
   it("says in a line what is done, failed, in flight and waiting, how fast and how long still", function()
     local fields = { done = 1200, failed = 3, in_flight = 70, waiting = 6, bytes = 250 }
-    assert.equal("1,200 done, 3 failed, 64 in flight, 6 waiting to retry, 100/s, 25 %, 0:30 left",
+    assert.equal("1,200 done, 3 failed, 64 in flight, 6 waiting, 100/s, 25 %, 0:30 left",
       progress.line(view_of(fields, { size = 1000 })))
   end)
 

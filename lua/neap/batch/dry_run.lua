@@ -120,7 +120,7 @@ local function requests_of(opts, base_url, variations, varied)
   local function add(seed, scale)
     list[#list + 1] = { what = "batch", input = input, world = opts.world, base_url = base_url,
       headers = opts.headers, concurrency = opts.concurrency, max_attempts = opts.max_attempts,
-      timeout = opts.timeout, seed = seed, scale = scale }
+      timeout = opts.timeout, pace = opts.pace, seed = seed, scale = scale }
   end
   for i = 1, opts.runs do add(opts.seed + i - 1) end
   for _, variation in ipairs(variations) do

@@ -20,6 +20,7 @@ local M = {}
 ---@field concurrency integer requests in flight
 ---@field max_attempts integer the first included
 ---@field timeout number seconds for one attempt
+---@field pace boolean wait as the server's rate-limit headers say
 ---@field force boolean overwrite an output that exists
 ---@field progress boolean
 ---@field quiet boolean no progress, no summary
@@ -80,6 +81,7 @@ function M.open(opts)
     base_url = opts.base_url,
     concurrency = opts.concurrency,
     max_attempts = opts.max_attempts,
+    pace = opts.pace,
     on_bad_line = function(problem) self:bad_line(problem) end,
   })
   self.progress = progress.new(self.job.stats, source.size, opts.screen, opts.progress and not opts.quiet)

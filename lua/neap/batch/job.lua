@@ -3,9 +3,11 @@
 --- One sliding window: as soon as one item is done the next is taken; at most
 --- `concurrency` items are in memory.
 local core = require "neap.core"
+local errors = require "neap.error"
 local flow = require "neap.flow"
 local histogram = require "neap.histogram"
 local ids = require "neap.batch.ids"
+local pacing = require "neap.batch.pacing"
 local result = require "neap.batch.result"
 local retry = require "neap.retry"
 local scope = require "neap.scope"
@@ -21,7 +23,7 @@ local M = {}
 ---@field bad integer of these: lines that could not be run
 ---@field retries integer attempts after the first ones, libcurl's own included
 ---@field in_flight integer items taken and not done
----@field waiting integer of these: waiting before another attempt
+---@field waiting integer of these: waiting for their turn, or before another attempt
 ---@field bytes integer of the input, done
 ---@field statuses table<integer, integer> final answers by status
 ---@field errors table<string, integer> results without an answer by error kind
@@ -32,6 +34,7 @@ local M = {}
 ---@field base_url string
 ---@field concurrency integer
 ---@field max_attempts integer
+---@field pace boolean wait as the server's rate-limit headers say
 ---@field on_bad_line? fun(problem: string)
 
 ---@class neap.batch.Job
@@ -88,20 +91,28 @@ function M.new(parts, opts)
     backoff = M.BACKOFF,
     retry_on = function(...) return not self.stopping and retry.default_retry_on(...) end,
     on_retry = function(event)
+      local item = self.running[core.current()]
       self.stats.retries = self.stats.retries + 1
-      self.stats.waiting = self.stats.waiting + 1
-      self.running[core.current()].last = event
+      self:set_waiting(item, true)
+      item.last = event
     end,
   }
+  self.pacing = opts.pace and pacing.new(self.retry, opts.concurrency) or nil
   return self
+end
+
+--- Notes whether an item waits, rather than being at the server.
+function Job:set_waiting(item, waits)
+  if item.waits == waits then return end
+  item.waits = waits
+  self.stats.waiting = self.stats.waiting + (waits and 1 or -1)
 end
 
 -- One attempt.
 function Job:send(item)
   local stats = self.stats
-  item.attempts = (item.attempts or 0) + 1
-  if item.attempts > 1 then stats.waiting = stats.waiting - 1 end
-  item.last = nil
+  self:set_waiting(item, false)
+  item.last, item.sent = nil, true
   local began, url = core.now(), M.join(self.options.base_url, item.url)
   local res, err = self.client:request {
     method = item.method,
@@ -110,7 +121,10 @@ function Job:send(item)
     body = item.body,
     idempotency_key = ("neap-%s-%s"):format(self.run_id, item.id:match "%x+$"),
   }
-  if res then stats.latency:add(core.now() - began) end
+  if res then
+    stats.latency:add(core.now() - began)
+    if self.pacing then self.pacing:heard(item, res) end
+  end
   -- libcurl sends again by itself when a kept connection turns out to be dead,
   -- which a replay-safe request allows; redirects are no retries.
   local outcome = res or err
@@ -128,16 +142,20 @@ end
 function Job:run_item(item)
   local task = core.current()
   self.running[task] = item
+  item.waits = false
+  self:set_waiting(item, true)
   local res, err = scope.scope(function(s)
     item.scope = s
-    return self.retry:call(self.send, self, item)
+    return (self.pacing or self.retry):call(self.send, self, item)
   end)
   self.running[task] = nil
+  self:set_waiting(item, false)
   if item.last then
     -- Stopped while it waited to try again: what it has must do.
-    self.stats.waiting = self.stats.waiting - 1
     self.stats.retries = self.stats.retries - 1
     res, err = item.last.result, item.last.err
+  elseif not item.sent then
+    err = errors.new { kind = "cancelled", sent = "no", message = "interrupted before it was sent" }
   end
   if res then return result.answer(item, res), res.status end
   return result.failure(item, err.kind, err.message), err.kind, err.message
@@ -204,13 +222,13 @@ function Job:run()
 end
 
 --- Takes nothing more; attempts under way are finished, but none is repeated:
---- what waits to try again takes the answer or error that it has. Safe to call at
---- any time.
+--- what waits to try again takes the answer or error that it has, and what waits for
+--- its first turn is told as not sent. Safe to call at any time.
 function Job:stop()
   self.stopping = true
   local parked = {}
   for _, item in pairs(self.running) do
-    if item.last then parked[#parked + 1] = item end
+    if item.waits and item.scope then parked[#parked + 1] = item end
   end
   table.sort(parked, function(a, b) return a.line < b.line end)
   for _, item in ipairs(parked) do item.scope:cancel() end

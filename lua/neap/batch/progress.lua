@@ -56,7 +56,7 @@ local function facts(view)
   local list = { M.thousands(stats.done) .. " done" }
   if stats.failed > 0 then list[#list + 1] = M.thousands(stats.failed) .. " failed" end
   list[#list + 1] = M.thousands(stats.in_flight - stats.waiting) .. " in flight"
-  if stats.waiting > 0 then list[#list + 1] = M.thousands(stats.waiting) .. " waiting to retry" end
+  if stats.waiting > 0 then list[#list + 1] = M.thousands(stats.waiting) .. " waiting" end
   list[#list + 1] = M.rate(view.rate)
   return list
 end

@@ -31,6 +31,8 @@ M.options = {
     help = "calls for one request, the first included" },
   { name = "timeout", type = "number", default = 600, above = 0, metavar = "SECONDS",
     help = "for one attempt" },
+  { name = "pace", type = "boolean", default = true,
+    help = "do not wait as the server's rate-limit headers say" },
   { name = "api-key-env", type = "string", metavar = "NAME",
     help = "environment variable with the API key (OPENAI_API_KEY, if set)" },
   { name = "header", short = "H", type = "list", metavar = "'NAME: VALUE'",
@@ -151,9 +153,10 @@ local function watch_signals(batch)
       return job:abort()
     end
     interrupted = true
+    local under_way = job.stats.in_flight - job.stats.waiting -- what waits is not sent any more
     job:stop()
     batch.progress:message(("neap: batch: interrupted; finishing %d in flight (once more to abort)")
-      :format(job.stats.in_flight))
+      :format(under_way))
   end
   for i, name in ipairs { "sigint", "sigterm" } do
     local handle = uv.new_signal()
@@ -185,7 +188,7 @@ local function dry_run(opts, base_url, headers)
   local report, message = require("neap.batch.dry_run").run {
     input = opts.input, output = opts.output, world = opts.world, base_url = base_url, price = opts.price,
     headers = headers, concurrency = opts.concurrency, max_attempts = opts.max_attempts, timeout = opts.timeout,
-    force = opts.force, runs = opts.runs or 20, seed = opts.seed or 1, jobs = opts.jobs,
+    pace = opts.pace, force = opts.force, runs = opts.runs or 20, seed = opts.seed or 1, jobs = opts.jobs,
     progress = opts.progress and not opts.quiet,
   }
   if not report then return EXIT_USAGE, "batch: " .. message end
@@ -213,7 +216,7 @@ function M.main(opts, rest)
   batch, err = require("neap.batch").open {
     input = opts.input, output = opts.output, base_url = base_url, headers = headers,
     concurrency = opts.concurrency, max_attempts = opts.max_attempts, timeout = opts.timeout,
-    force = opts.force, progress = opts.progress, quiet = opts.quiet, screen = stderr,
+    pace = opts.pace, force = opts.force, progress = opts.progress, quiet = opts.quiet, screen = stderr,
   }
   if not batch then
     stderr.close()

@@ -20,6 +20,7 @@ local CHUNK = 64 * 1024
 ---@field concurrency integer
 ---@field max_attempts integer
 ---@field timeout number seconds for one attempt
+---@field pace boolean wait as the server's rate-limit headers say
 ---@field seed integer
 ---@field scale? table<string, number> what the world is multiplied by
 
@@ -97,6 +98,7 @@ function M.run(request)
   local source = reader.new(open(request.input))
   local job = jobs.new({ client = client, reader = source, writer = nowhere }, {
     base_url = request.base_url, concurrency = request.concurrency, max_attempts = request.max_attempts,
+    pace = request.pace,
   })
   job:run()
   if job.read_error then error(job.read_error.message, 0) end

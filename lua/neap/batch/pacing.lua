@@ -1,0 +1,105 @@
+--- Paces a batch as the server's answers say: their rate-limit headers and Retry-After
+--- hold back all that is for the same model, so that requests wait here for their turn
+--- and spend no attempts on refusals; and refusals make fewer go at a time. A server that
+--- refuses nothing and says nothing paces nothing.
+local adaptive = require "neap.adaptive"
+local core = require "neap.core"
+local json = require "neap.json"
+local pace = require "neap.pace"
+local policy = require "neap.policy"
+local tokens = require "neap.llm.tokens"
+
+local M = {}
+
+---@class neap.batch.Pacing
+---@field private retry neap.Retry
+---@field private concurrency integer
+---@field private paces table<string, neap.batch.Pace> by model
+local Pacing = {}
+Pacing.__index = Pacing
+
+---@param retry neap.Retry around each turn
+---@param concurrency integer of one model at a time, at first and at most
+---@return neap.batch.Pacing
+function M.new(retry, concurrency)
+  return setmetatable({ retry = retry, concurrency = concurrency, paces = {} }, Pacing)
+end
+
+-- Where requests say how much an answer may be.
+local LIMITS = { "max_completion_tokens", "max_tokens", "max_output_tokens" }
+
+local function number_of(value, default)
+  return type(value) == "number" and value >= 0 and value < 1e9 and value or default
+end
+
+--- What an item may use, by the estimate that providers charge in advance: the prompt,
+--- and as much of an answer as it allows.
+---@param body string
+---@return table<string, number>
+function M.amounts(body)
+  local value = json.decode(body)
+  if type(value) ~= "table" then return { requests = 1 } end
+  local input, output = 0, 0
+  for _, name in ipairs { "messages", "prompt", "input", "system", "instructions" } do
+    local part = value[name]
+    if type(part) == "string" or type(part) == "table" then input = input + tokens.estimate(part) end
+  end
+  for _, name in ipairs(LIMITS) do output = number_of(value[name], output) end
+  output = output * math.max(1, number_of(value.n, 1))
+  return { requests = 1, tokens = input + output, input_tokens = input, output_tokens = output }
+end
+
+--- The item's model; "" where it has none. Limits are each model's own.
+local function model_of(body)
+  return body:match '"model"%s*:%s*"([^"]*)"' or ""
+end
+
+---@class neap.batch.Pace of one model
+---@field policy neap.Policy
+---@field speaks boolean the server has said something of limits
+
+-- A batch wants all that is done, not each of it soon: latency cuts nothing.
+local ANY_LATENCY = 100
+
+local function new_pace(retry, concurrency)
+  local one = { speaks = false }
+  local function amounts(_, item)
+    if not one.speaks then return nil end -- one request; bodies are read for those who count
+    item.amounts = item.amounts or M.amounts(item.body)
+    return item.amounts
+  end
+  one.policy = policy { retry,
+    adaptive.new { start = concurrency, max = concurrency, latency_tolerance = ANY_LATENCY },
+    pace.new { limiter = { learn = "replace" }, amounts = amounts } }
+  return one
+end
+
+local function pace_of(self, item)
+  local model = model_of(item.body or "")
+  local one = self.paces[model]
+  if not one then
+    one = new_pace(self.retry, self.concurrency)
+    self.paces[model] = one
+  end
+  return one
+end
+
+--- Calls `send(job, item)` at its turn, and again as the retry says. Waits.
+---@param send fun(job: neap.batch.Job, item: neap.batch.Item): neap.http.Response?, neap.Error?
+---@param job neap.batch.Job
+---@param item neap.batch.Item
+---@return neap.http.Response? res
+---@return neap.Error? err
+function Pacing:call(send, job, item)
+  return pace_of(self, item).policy:call(send, job, item)
+end
+
+--- An answer is there. Never waits.
+---@param item neap.batch.Item
+---@param res neap.http.Response
+function Pacing:heard(item, res)
+  local one = pace_of(self, item)
+  one.speaks = one.speaks or core.http_mentions_limits(res.raw)
+end
+
+return M
