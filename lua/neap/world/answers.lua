@@ -102,7 +102,7 @@ local function streamed(fate, asked, call, headers)
   for i = 1, #list do
     local choices = list[i].choices
     local choice = type(choices) == "table" and choices[1]
-    if choice and choice.finish_reason == openai.null() then words = words + 1 end
+    if choice and choice.finish_reason == require("neap.json").null then words = words + 1 end
   end
   local seconds = fate.first_byte and max(0, (fate.whole or fate.ends) - fate.began - fate.first_byte) or 0
   local step, chunks = seconds / max(1, words - 1), {}

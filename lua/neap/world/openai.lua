@@ -1,5 +1,6 @@
 --- OpenAI's API as far as simulated servers speak it: a request body in, an answer of the
 --- right shape out. Nothing here waits or fails at random.
+local jobs = require "neap.world.openai.jobs"
 local moderation = require "neap.world.openai.moderation"
 local text = require "neap.world.openai.text"
 
@@ -17,7 +18,7 @@ function M.error(status, message, code, param)
   local kind = status == 429 and "requests" or status == 401 and "authentication_error"
     or status >= 500 and "server_error" or "invalid_request_error"
   return { status = status, json = { error = {
-    message = message, type = kind, param = param or M.null(), code = code or M.null(),
+    message = message, type = kind, param = param or jobs.null(), code = code or jobs.null(),
   } } }
 end
 
@@ -45,27 +46,10 @@ function M.failure(fate)
   return answer
 end
 
---- JSON's null.
-function M.null()
-  return require("neap.json").null
-end
-
 ---@class neap.world.openai.Call what an endpoint needs to know
 ---@field id string unique; the answer's id is made of it
 ---@field created integer Unix seconds
 ---@field body table the decoded request
-
---- The text of a message's or input's content: a string or an array of parts.
-local function content_text(content)
-  if type(content) == "string" then return content end
-  local parts = {}
-  if type(content) == "table" then
-    for _, part in ipairs(content) do
-      if type(part) == "table" and type(part.text) == "string" then parts[#parts + 1] = part.text end
-    end
-  end
-  return concat(parts, "\n")
-end
 
 local function chat_prompt(body)
   if type(body.messages) ~= "table" or #body.messages == 0 then
@@ -76,7 +60,7 @@ local function chat_prompt(body)
     if type(message) ~= "table" or type(message.role) ~= "string" then
       return nil, ("'messages[%d]' must be an object with a role"):format(i - 1), "messages"
     end
-    parts[i] = content_text(message.content)
+    parts[i] = jobs.content(message.content)
   end
   return concat(parts, "\n")
 end
@@ -108,69 +92,30 @@ local function embedding_inputs(body)
   return input
 end
 
---- An optional whole number of at least `min`; nil when absent (or null).
-local function whole(body, name, min, max)
-  local value = body[name]
-  if value == nil or value == M.null() then return nil end
-  if type(value) ~= "number" or value % 1 ~= 0 or value < min or value > max then
-    return false, ("'%s' must be a whole number from %d to %d"):format(name, min, max), name
-  end
-  return value
-end
-
----@class neap.world.openai.Job a request that was understood
----@field prompts? string[] one but for completions
----@field inputs? string[]
----@field limit? integer of tokens to answer
----@field length? integer of tokens that each answer would have without the limit
----@field input? integer tokens of the prompts, where somebody has counted better
----@field n? integer choices for each prompt
----@field dimensions? integer
----@field stream? boolean
----@field tokens integer what it takes from a token limit
-
-local function count_all(texts)
-  local tokens = 0
-  for i = 1, #texts do tokens = tokens + text.count_tokens(texts[i]) end
-  return tokens
-end
-
-local function generation(body, prompts)
-  local limit, message, param
-  for _, name in ipairs { "max_completion_tokens", "max_tokens" } do
-    limit, message, param = whole(body, name, 1, 2 ^ 31)
-    if limit then break end
-    if limit == false then return nil, message, param end
-  end
-  local n
-  n, message, param = whole(body, "n", 1, 128)
-  if n == false then return nil, message, param end
-  return { prompts = prompts, limit = limit, n = n or 1, stream = body.stream == true,
-    tokens = count_all(prompts) + (limit or 16) * (n or 1) * #prompts }
-end
+local LIMITS = { "max_completion_tokens", "max_tokens" }
 
 local parse = {}
 
 function parse.chat(body)
   local prompt, message, param = chat_prompt(body)
   if not prompt then return nil, message, param end
-  return generation(body, { prompt })
+  return jobs.job(body, { prompt }, LIMITS)
 end
 
 function parse.completion(body)
   local prompts, message, param = completion_prompts(body)
   if not prompts then return nil, message, param end
-  return generation(body, prompts)
+  return jobs.job(body, prompts, LIMITS)
 end
 
 function parse.embedding(body)
   local inputs, message, param = embedding_inputs(body)
   if not inputs then return nil, message, param end
   local dimensions
-  dimensions, message, param = whole(body, "dimensions", 1, 8192)
+  dimensions, message, param = jobs.whole(body, "dimensions", 1, 8192)
   if dimensions == false then return nil, message, param end
   return { inputs = inputs, dimensions = dimensions or 256, base64 = body.encoding_format == "base64",
-    tokens = count_all(inputs) }
+    tokens = jobs.count(inputs) }
 end
 
 function parse.moderation(body)
@@ -180,44 +125,29 @@ function parse.moderation(body)
 end
 
 local function usage_of(job, completion_tokens)
-  local prompt_tokens = job.input or count_all(job.prompts)
+  local prompt_tokens = jobs.input(job)
   return { prompt_tokens = prompt_tokens, completion_tokens = completion_tokens,
     total_tokens = prompt_tokens + completion_tokens }
-end
-
---- The answers to a job, n for each prompt, in the order of the prompts: arrays of
---- words, their finish reasons; and the tokens in all.
-local function answers_to(job)
-  local list, tokens = {}, 0
-  for _, prompt in ipairs(job.prompts) do
-    for i = 1, job.n do
-      -- The first choice depends on the prompt alone.
-      local words, cut = text.answer(i == 1 and prompt or prompt .. "\0" .. i, job.limit, job.length)
-      list[#list + 1] = { words = words, finish_reason = cut and "length" or "stop" }
-      tokens = tokens + #words
-    end
-  end
-  return list, tokens
 end
 
 local answer = {}
 
 function answer.chat(call, job)
-  local list, tokens = answers_to(job)
+  local list, tokens = jobs.answers(job)
   local choices = {}
   for i, item in ipairs(list) do
-    choices[i] = { index = i - 1, finish_reason = item.finish_reason, logprobs = M.null(),
-      message = { role = "assistant", content = concat(item.words), refusal = M.null() } }
+    choices[i] = { index = i - 1, finish_reason = item.finish_reason, logprobs = jobs.null(),
+      message = { role = "assistant", content = concat(item.words), refusal = jobs.null() } }
   end
   return { id = "chatcmpl-" .. call.id, object = "chat.completion", created = call.created,
     model = call.body.model, choices = choices, usage = usage_of(job, tokens), system_fingerprint = "fp_neap_mock" }
 end
 
 function answer.completion(call, job)
-  local list, tokens = answers_to(job)
+  local list, tokens = jobs.answers(job)
   local choices = {}
   for i, item in ipairs(list) do
-    choices[i] = { index = i - 1, finish_reason = item.finish_reason, logprobs = M.null(),
+    choices[i] = { index = i - 1, finish_reason = item.finish_reason, logprobs = jobs.null(),
       text = concat(item.words) }
   end
   return { id = "cmpl-" .. call.id, object = "text_completion", created = call.created,
@@ -257,14 +187,14 @@ end
 --- The chunks of a streamed answer, in order, without the closing [DONE].
 ---@return table[]
 local function chunks_of(call, job, object, prefix, delta)
-  local list, tokens = answers_to(job)
+  local list, tokens = jobs.answers(job)
   local chunks = {}
   local function add(choices, usage)
     chunks[#chunks + 1] = { id = prefix .. call.id, object = object, created = call.created,
       model = call.body.model, choices = choices, usage = usage }
   end
   for i, item in ipairs(list) do
-    for at, word in ipairs(item.words) do add { delta(i - 1, at, word, M.null()) } end
+    for at, word in ipairs(item.words) do add { delta(i - 1, at, word, jobs.null()) } end
     add { delta(i - 1, nil, nil, item.finish_reason) }
   end
   local options = call.body.stream_options
