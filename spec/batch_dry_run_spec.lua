@@ -57,6 +57,23 @@ describe("a run of a dry run", function()
     assert.equal(0, row.other)
   end)
 
+  it("counts the tokens of responses and of Anthropic's messages, in quotas too", function()
+    local function item(id, path, body)
+      return ('{"custom_id":"%s","url":"%s","body":%s}\n'):format(id, path, require("neap.json").encode(body))
+    end
+    local input = item("r", "/v1/responses", { model = "a", input = ("x"):rep(400), max_output_tokens = 40 })
+      .. item("m", "/v1/messages", { model = "b", system = ("x"):rep(40), max_tokens = 10,
+        messages = { { role = "user", content = ("x"):rep(400) } } })
+    local row = run("latency = 0.1, tokens = { output = 30 }", input)
+    assert.same({ 0, { input = 100, output = 30 } }, { row.other, row.models.a })
+    assert.equal(10, row.models.b.output)
+    assert.is_true(row.models.b.input >= 110 and row.models.b.input < 120)
+    -- 140 for the first one; the other waits for its own.
+    row = run("latency = 0.1, rate_limit = { tpm = 200 }", input, { pace = true })
+    assert.same({ 0, 2 }, { row.failed, row.sends - row.limited })
+    assert.is_true(row.seconds > 10, row.seconds)
+  end)
+
   it("retries as the batch does: Retry-After is waited for, attempts are counted", function()
     -- One a second: the bucket holds one, so each further one meets a 429 first.
     local row = run("latency = 0, rate_limit = { rpm = 60, window = 1 }", lines(3), { concurrency = 1 })

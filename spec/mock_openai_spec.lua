@@ -59,8 +59,9 @@ describe("the mock's chat completions", function()
   it("stream the same text in chunks", function()
     local body = { model = "m", messages = hello, stream = true, stream_options = { include_usage = true } }
     local job, decoded = openai.parse("chat", "POST", json.encode(body))
-    local chunks = openai.stream("chat", call_of(decoded), job)
-    local parts, reasons = {}, {}
+    local chunks, parts, reasons = {}, {}, {}
+    for i, event in ipairs(openai.stream("chat", call_of(decoded), job)) do chunks[i] = event.data end
+    assert.equal("[DONE]", table.remove(chunks))
     for _, chunk in ipairs(chunks) do
       assert.equal("chat.completion.chunk", chunk.object)
       local choice = type(chunk.choices) == "table" and chunk.choices[1]
@@ -209,6 +210,10 @@ describe("the mock's refusals", function()
     { "moderation", "POST", '{"model":"m","input":[{"type":"image"}]}', 400, "'input[0]' must be a part", "input" },
     { "moderation", "POST", '{"model":"m","input":["a",3]}', 400, "'input[1]' must be a string", "input" },
     { "moderation", "POST", '{"model":"m"}', 400, "'input' must be", "input" },
+    { "responses", "POST", '{"model":"m"}', 400, "'input' must be", "input" },
+    { "responses", "POST", '{"model":"m","input":["x"]}', 400, "'input[0]' must be an object", "input" },
+    { "responses", "POST", '{"model":"m","input":"x","max_output_tokens":0}', 400, "'max_output_tokens'",
+      "max_output_tokens" },
     { "embedding", "POST", '{"model":"m","input":[1]}', 400, "'input[0]' must be a string", "input" },
     { "embedding", "POST", '{"model":"m","input":"x","dimensions":0}', 400, "'dimensions'", "dimensions" },
   }
@@ -223,4 +228,95 @@ describe("the mock's refusals", function()
       assert.equal(case[6] or json.null, err.param)
     end)
   end
+end)
+
+--- The events of a streamed answer: names in order, and what their data say.
+local function events_of(kind, body)
+  body.stream = true
+  local job, decoded = openai.parse(kind, "POST", json.encode(body))
+  local events = openai.stream(kind, call_of(decoded), job)
+  local names, words = {}, 0
+  for i, event in ipairs(events) do
+    names[i] = event.event
+    assert.equal(event.event, event.data.type)
+    words = words + (event.word and 1 or 0)
+  end
+  return events, names, words
+end
+
+describe("the mock's responses", function()
+  local body = { model = "m-1", instructions = "Be short.", input = {
+    { role = "user", content = { { type = "input_text", text = "Hello, tide" } } },
+    { type = "function_call_output", call_id = "c", output = "42" } } }
+
+  it("have OpenAI's shape, and the text of the same prompt", function()
+    local res, job = ask("responses", body)
+    assert.same({ "resp_abc", "response", "completed", "m-1" }, { res.id, res.object, res.status, res.model })
+    assert.equal("Be short.\nHello, tide\n42", job.prompts[1])
+    local content = res.output[1].content[1]
+    assert.same({ "output_text", (table.concat((text.answer(job.prompts[1])))) }, { content.type, content.text })
+    assert.equal(res.usage.input_tokens + res.usage.output_tokens, res.usage.total_tokens)
+    assert.equal(#text.answer(job.prompts[1]), res.usage.output_tokens)
+  end)
+
+  it("are incomplete where max_output_tokens cuts them", function()
+    local res = ask("responses", { model = "m", input = "Hello", max_output_tokens = 3 })
+    assert.same({ "incomplete", "max_output_tokens", 3 },
+      { res.status, res.incomplete_details.reason, res.usage.output_tokens })
+  end)
+
+  it("stream their events", function()
+    local events, names, words = events_of("responses", { model = "m", input = "Hello" })
+    local whole = ask("responses", { model = "m", input = "Hello" })
+    assert.same({ "response.created", "response.output_text.delta" }, { names[1], names[2] })
+    assert.same({ "response.output_text.done", "response.completed" }, { names[#names - 1], names[#names] })
+    local parts = {}
+    for _, event in ipairs(events) do parts[#parts + 1] = event.data.delta end
+    assert.same({ whole.output[1].content[1].text, words }, { table.concat(parts), whole.usage.output_tokens })
+    assert.same(whole.usage, json.decode(json.encode(events[#events].data.response.usage)))
+  end)
+end)
+
+describe("the mock's messages", function()
+  local body = { model = "m-1", max_tokens = 1000, system = "Be short.", messages = hello }
+
+  it("have Anthropic's shape", function()
+    local res, job = ask("messages", body)
+    assert.same({ "msg_abc", "message", "assistant", "m-1", "end_turn" },
+      { res.id, res.type, res.role, res.model, res.stop_reason })
+    assert.equal("Be short.\nHello, tide", job.prompts[1])
+    assert.same({ "text", (table.concat((text.answer(job.prompts[1])))) }, { res.content[1].type, res.content[1].text })
+    assert.equal(#text.answer(job.prompts[1]), res.usage.output_tokens)
+    assert.equal("max_tokens", ask("messages", { model = "m", max_tokens = 2, messages = hello }).stop_reason)
+  end)
+
+  it("stream their events", function()
+    local given = { model = "m", max_tokens = 1000, messages = hello }
+    local events, names, words = events_of("messages", given)
+    local whole = ask("messages", given)
+    assert.same({ "message_start", "content_block_start", "content_block_delta" }, { unpack(names, 1, 3) })
+    assert.same({ "content_block_stop", "message_delta", "message_stop" }, { unpack(names, #names - 2) })
+    local parts = {}
+    for _, event in ipairs(events) do
+      parts[#parts + 1] = event.event == "content_block_delta" and event.data.delta.text or nil
+    end
+    assert.same({ whole.content[1].text, words }, { table.concat(parts), whole.usage.output_tokens })
+    assert.equal(words, events[#events - 1].data.usage.output_tokens)
+  end)
+
+  it("are refused, and fail, in Anthropic's words", function()
+    local function refused(text_of, expected)
+      local job, answer = openai.parse("messages", "POST", text_of)
+      assert.is_nil(job)
+      assert.same({ 400, "error", "invalid_request_error", expected },
+        { answer.status, answer.json.type, answer.json.error.type, answer.json.error.message })
+    end
+    refused('{"model":"m","messages":[{"role":"user"}]}', "max_tokens: Field required")
+    refused('{"model":"m","max_tokens":5,"messages":[]}', "messages: a non-empty array is required")
+    refused('{"model":"m","max_tokens":5,"messages":[3]}', "messages.0: must be an object with a role")
+    refused('{"max_tokens":5,"messages":[]}', "'model' must be a string")
+    for status, kind in pairs { [429] = "rate_limit_error", [529] = "overloaded_error", [503] = "api_error" } do
+      assert.equal(kind, openai.failure({ kind = "error", status = status }, "messages").json.error.type)
+    end
+  end)
 end)

@@ -39,11 +39,7 @@ end
 function M.amounts(body)
   local value = json.decode(body)
   if type(value) ~= "table" then return { requests = 1 } end
-  local input, output = 0, 0
-  for _, name in ipairs { "messages", "prompt", "input", "system", "instructions" } do
-    local part = value[name]
-    if type(part) == "string" or type(part) == "table" then input = input + tokens.estimate(part) end
-  end
+  local input, output = tokens.input(value), 0
   for _, name in ipairs(LIMITS) do output = number_of(value[name], output) end
   output = output * math.max(1, number_of(value.n, 1))
   return { requests = 1, tokens = input + output, input_tokens = input, output_tokens = output }

@@ -11,10 +11,11 @@ local M = {
   summary = "an OpenAI-compatible server for demos and tests",
   usage = "neap mock [options]",
   details = [[
-Answers /v1/chat/completions (also streamed), /v1/completions, /v1/embeddings and
-/v1/moderations in OpenAI's format, and any other path with what it was sent. The
-first line on standard output is "listening on http://HOST:PORT". GET /stats tells
-how often each request arrived, GET /stats?full=1 also when, and how long each took.
+Answers /v1/chat/completions, /v1/completions, /v1/responses (also streamed),
+/v1/embeddings and /v1/moderations in OpenAI's format, /v1/messages in Anthropic's,
+and any other path with what it was sent. The first line on standard output is
+"listening on http://HOST:PORT". GET /stats tells how often each request arrived,
+GET /stats?full=1 also when, and how long each took.
 
   neap mock --latency lognormal:median=0.1,sigma=0.8 --error 503:0.02 --drop 0.01
   neap mock --rate-limit rpm=600,tpm=90000 --concurrency 8 --port 0

@@ -84,13 +84,14 @@ end
 ---@param request table
 ---@return integer
 function M.input(request)
-  local sum = weigh_json(request.tools)
-  if request.messages then
+  -- The system's words stand beside the messages in Anthropic's requests, and beside the
+  -- input in OpenAI's Responses.
+  local sum = weigh_json(request.tools) + weigh_content(request.system) + weigh_content(request.instructions)
+  if type(request.messages) == "table" then
     sum = sum + weigh_messages(request.messages)
-  elseif request.input then
-    sum = sum + M.estimate(request.input)
-  elseif request.prompt then
-    sum = sum + M.estimate(request.prompt)
+  else
+    local prompt = request.input or request.prompt
+    if type(prompt) == "table" or type(prompt) == "string" then sum = sum + M.estimate(prompt) end
   end
   return ceil(sum)
 end

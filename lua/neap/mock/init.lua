@@ -40,8 +40,8 @@ function Mock:new_id()
   return table.concat(parts)
 end
 
-local function failure(fate, headers)
-  local answer = openai.failure(fate)
+local function failure(fate, headers, kind)
+  local answer = openai.failure(fate, kind)
   answer.headers = headers
   return answer
 end
@@ -59,10 +59,11 @@ function Mock:send_stream(request, chunks, headers)
   headers["cache-control"] = "no-cache"
   local writer = request:respond { headers = headers }
   for i = 1, writer and #chunks or 0 do
-    if i > 1 and wait.stay(request, self.config.token_delay) then return end
-    if not writer:event(json.encode(chunks[i])) then return end
+    local chunk = chunks[i]
+    if i > 1 and chunk.data ~= "[DONE]" and wait.stay(request, self.config.token_delay) then return end
+    local data = type(chunk.data) == "table" and json.encode(chunk.data) or chunk.data
+    if not writer:event { event = chunk.event, data = data } then return end
   end
-  if writer then writer:event "[DONE]" end
 end
 
 --- The answer of an upstream that is well.
@@ -92,7 +93,7 @@ function Mock:work(request, work, fate, headers)
     request.instead = "drop"
     request:drop()
   elseif fate.kind == "error" then
-    return nil, failure(fate, headers)
+    return nil, failure(fate, headers, work.kind)
   else
     return nil, self:answer(request, work, headers)
   end
@@ -121,7 +122,7 @@ function Mock:respond(request)
   work.id = id
   local fate = law:arrive(at, work.tokens, request.arrived)
   law:add_headers(fate, headers)
-  if not fate.state then return failure(fate, headers) end
+  if not fate.state then return failure(fate, headers, work.kind) end
   local gone, answer = self:work(request, work, fate, headers)
   law:leave(now(), fate, gone)
   if gone then request:drop() end

@@ -1,5 +1,5 @@
---- What a simulated upstream makes of a request, and what it answers: OpenAI's
---- shapes on OpenAI's paths, a small JSON elsewhere.
+--- What a simulated upstream makes of a request, and what it answers: OpenAI's and
+--- Anthropic's shapes on their paths, a small JSON elsewhere.
 local core = require "neap.core"
 local openai = require "neap.world.openai"
 local text = require "neap.world.openai.text"
@@ -17,7 +17,7 @@ local M = {}
 ---@field chunks? {after: number, data: string}[] seconds since the first byte
 
 ---@class neap.world.Asked
----@field kind "chat"|"completion"|"embedding"|"moderation"
+---@field kind neap.world.openai.Kind
 ---@field job neap.world.openai.Job
 ---@field body table
 ---@field work neap.world.Work
@@ -37,10 +37,6 @@ local function kind_of(api, request)
   return endpoints[path]
 end
 
-local function estimate(body)
-  return tokens.estimate(body.messages or body.prompt or body.input)
-end
-
 --- Reads a request as far as the answer depends on it. Not understood: nil and what
 --- to answer; nothing for what is no endpoint.
 ---@param api "openai"|nil
@@ -52,7 +48,7 @@ function M.read(api, request)
   if not kind then return nil end
   local job, body = openai.parse(kind, request.method, request.body)
   if not job then return nil, { status = body.status, headers = JSON, body = encode(body.json) } end
-  job.input = estimate(body)
+  job.input = tokens.input(body)
   local choices, generates, natural = 1, job.prompts ~= nil, nil
   if generates then choices, natural = job.n * #job.prompts, text.length(job.prompts[1]) end
   return { kind = kind, job = job, body = body,
@@ -81,7 +77,7 @@ end
 local function failure(upstream, fate, asked)
   local body
   if asked then
-    body = encode(openai.failure(fate).json)
+    body = encode(openai.failure(fate, asked.kind).json)
   else
     local bodies = upstream.failures
     body = bodies[fate.status]
@@ -100,16 +96,15 @@ local function streamed(fate, asked, call, headers)
   if not list then return nil end
   local words = 0
   for i = 1, #list do
-    local choices = list[i].choices
-    local choice = type(choices) == "table" and choices[1]
-    if choice and choice.finish_reason == require("neap.json").null then words = words + 1 end
+    if list[i].word then words = words + 1 end
   end
   local seconds = fate.first_byte and max(0, (fate.whole or fate.ends) - fate.began - fate.first_byte) or 0
   local step, chunks = seconds / max(1, words - 1), {}
   for i, item in ipairs(list) do
-    chunks[i] = { after = math.min(seconds, (i - 1) * step), data = "data: " .. encode(item) .. "\n\n" }
+    local data = type(item.data) == "table" and encode(item.data) or item.data
+    chunks[i] = { after = i == #list and seconds or math.min(seconds, (i - 1) * step),
+      data = (item.event and "event: " .. item.event .. "\n" or "") .. "data: " .. data .. "\n\n" }
   end
-  chunks[#chunks + 1] = { after = seconds, data = "data: [DONE]\n\n" }
   headers["content-type"], headers["cache-control"] = "text/event-stream", "no-cache"
   return { status = 200, headers = headers, chunks = chunks }
 end

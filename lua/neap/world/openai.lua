@@ -1,7 +1,10 @@
---- OpenAI's API as far as simulated servers speak it: a request body in, an answer of the
---- right shape out. Nothing here waits or fails at random.
+--- The endpoints that simulated servers speak, OpenAI's and Anthropic's messages: a
+--- request body in, an answer of the right shape out. Nothing here waits or fails at
+--- random.
+local anthropic = require "neap.world.anthropic"
 local jobs = require "neap.world.openai.jobs"
 local moderation = require "neap.world.openai.moderation"
+local responses = require "neap.world.openai.responses"
 local text = require "neap.world.openai.text"
 
 local concat, floor, type = table.concat, math.floor, type
@@ -38,8 +41,12 @@ end
 
 --- What a request that fails is answered.
 ---@param fate neap.world.Fate of kind "error", "limit" or "over"
+---@param kind? neap.world.openai.Kind of endpoint
 ---@return {status: integer, json: table}
-function M.failure(fate)
+function M.failure(fate, kind)
+  if kind == "messages" then
+    return { status = fate.status, json = anthropic.error(fate.status, message_of(fate)) }
+  end
   local answer = M.error(fate.status, message_of(fate),
     fate.dimension == "quota" and "insufficient_quota" or ERROR_CODES[fate.status])
   if fate.dimension then answer.json.error.type = fate.dimension end
@@ -184,23 +191,29 @@ function answer.moderation(call, job)
   return { id = "modr-" .. call.id, model = call.body.model, results = results }
 end
 
---- The chunks of a streamed answer, in order, without the closing [DONE].
----@return table[]
+---@class neap.world.openai.Event of a streamed answer
+---@field data table|string
+---@field event? string its name
+---@field word? true it brings one of the answer's words
+
+--- The events of a streamed answer, in order.
+---@return neap.world.openai.Event[]
 local function chunks_of(call, job, object, prefix, delta)
   local list, tokens = jobs.answers(job)
   local chunks = {}
-  local function add(choices, usage)
-    chunks[#chunks + 1] = { id = prefix .. call.id, object = object, created = call.created,
-      model = call.body.model, choices = choices, usage = usage }
+  local function add(choices, usage, word)
+    chunks[#chunks + 1] = { word = word, data = { id = prefix .. call.id, object = object, created = call.created,
+      model = call.body.model, choices = choices, usage = usage } }
   end
   for i, item in ipairs(list) do
-    for at, word in ipairs(item.words) do add { delta(i - 1, at, word, jobs.null()) } end
+    for at, word in ipairs(item.words) do add({ delta(i - 1, at, word, jobs.null()) }, nil, true) end
     add { delta(i - 1, nil, nil, item.finish_reason) }
   end
   local options = call.body.stream_options
   if type(options) == "table" and options.include_usage == true then
     add(require("neap.json").empty_array, usage_of(job, tokens))
   end
+  chunks[#chunks + 1] = { data = "[DONE]" }
   return chunks
 end
 
@@ -219,16 +232,25 @@ function stream.completion(call, job)
   end)
 end
 
+for kind, module in pairs { responses = responses, messages = anthropic } do
+  parse[kind], answer[kind], stream[kind] = module.parse, module.answer, module.stream
+end
+
+---@alias neap.world.openai.Kind "chat"|"completion"|"responses"|"messages"|"embedding"|"moderation"
+
 --- path -> the kind of endpoint
+---@type table<string, neap.world.openai.Kind>
 M.endpoints = {
   ["/v1/chat/completions"] = "chat",
   ["/v1/completions"] = "completion",
+  ["/v1/responses"] = "responses",
+  ["/v1/messages"] = "messages",
   ["/v1/embeddings"] = "embedding",
   ["/v1/moderations"] = "moderation",
 }
 
 local SUFFIXES = { { "/chat/completions", "chat" }, { "/completions", "completion" }, { "/embeddings", "embedding" },
-  { "/moderations", "moderation" } }
+  { "/moderations", "moderation" }, { "/responses", "responses" }, { "/v1/messages", "messages" } }
 
 --- The kind of endpoint behind a path that ends as OpenAI's do, whatever it begins
 --- with (other providers' do too); nil: none.
@@ -241,26 +263,32 @@ function M.kind_of(path)
   end
 end
 
+--- In the shape of the endpoint.
+local function refusal(kind, status, message, code, param)
+  if kind == "messages" then return { status = status, json = anthropic.error(status, message) } end
+  return M.error(status, message, code, param)
+end
+
 --- Reads a request to an endpoint. Not understood: nil and what to answer.
----@param kind "chat"|"completion"|"embedding"|"moderation"
+---@param kind neap.world.openai.Kind
 ---@param method string
 ---@param body_text string
 ---@return neap.world.openai.Job? job
 ---@return table body_or_answer the decoded body, or the answer
 function M.parse(kind, method, body_text)
-  if method ~= "POST" then return nil, M.error(405, "use POST, not " .. method, "method_not_allowed") end
+  if method ~= "POST" then return nil, refusal(kind, 405, "use POST, not " .. method, "method_not_allowed") end
   local body, err = require("neap.json").decode(body_text)
   if type(body) ~= "table" then
-    return nil, M.error(400, "the body is not a JSON object" .. (err and ": " .. tostring(err.message) or ""))
+    return nil, refusal(kind, 400, "the body is not a JSON object" .. (err and ": " .. tostring(err.message) or ""))
   end
-  if type(body.model) ~= "string" then return nil, M.error(400, "'model' must be a string", nil, "model") end
+  if type(body.model) ~= "string" then return nil, refusal(kind, 400, "'model' must be a string", nil, "model") end
   local job, message, param = parse[kind](body)
-  if not job then return nil, M.error(400, message --[[@as string]], nil, param) end
+  if not job then return nil, refusal(kind, 400, message --[[@as string]], nil, param) end
   return job, body
 end
 
 --- The answer to an understood request.
----@param kind "chat"|"completion"|"embedding"|"moderation"
+---@param kind neap.world.openai.Kind
 ---@param call neap.world.openai.Call
 ---@param job neap.world.openai.Job
 ---@return table json
@@ -268,12 +296,12 @@ function M.answer(kind, call, job)
   return answer[kind](call, job)
 end
 
---- The chunks of an understood request with `stream: true`; nil for an endpoint
+--- The events of an understood request with `stream: true`; nil for an endpoint
 --- that has no streams.
----@param kind "chat"|"completion"|"embedding"|"moderation"
+---@param kind neap.world.openai.Kind
 ---@param call neap.world.openai.Call
 ---@param job neap.world.openai.Job
----@return table[]?
+---@return neap.world.openai.Event[]?
 function M.stream(kind, call, job)
   return stream[kind] and stream[kind](call, job)
 end
