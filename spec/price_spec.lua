@@ -14,11 +14,12 @@ describe("neap.price", function()
     local flat = price.check({ request = 0.5, input = 2, output = 10, server_second = 0.1 }, "price")
     assert.equal(5 + 4 + 10 + 0.5, price.of(flat, use()))
     assert.equal("USD", flat.currency)
-    assert.equal(0, price.of(price.check({}, "price"), use()))
+    assert.equal(0, price.of(price.check({ input = 0, output = 0 }, "price"), use()))
   end)
 
   it("takes each model's own price, and the flat one for the others", function()
-    local table_of = price.check({ input = 1, models = { small = { input = 0.5, output = 2 }, free = {} } }, "price")
+    local table_of = price.check({ input = 1, output = 0,
+      models = { small = { input = 0.5, output = 2 }, free = { input = 0, output = 0 } } }, "price")
     local models = { small = { input = 1e6, output = 1e6 }, free = { input = 4e5, output = 0 },
       other = { input = 6e5, output = 0 } }
     assert.near(0.5 + 2 + 0.6, price.of(table_of, use { models = models }), 1e-12)
@@ -67,6 +68,12 @@ describe("neap.price", function()
       refused("option 'input' must be at least 0", '{"input":-1}')
       refused("models: 'm': option 'output' must be number", '{"models":{"m":{"output":"2"}}}')
       refused("models: 'm' must be { input =, output = }, got number", '{"models":{"m":2}}')
+      refused("has no price: write 'input' and 'output'", "{}")
+      refused("has no price", '{"currency":"EUR"}')
+      refused("option 'output' is missing: it goes with 'input'; write 0", '{"input":1}')
+      refused("option 'input' is missing", '{"output":1,"request":2}')
+      refused("models: 'm' needs 'input' and 'output'", '{"models":{"m":{}}}')
+      refused("models: 'm': option 'output' is missing", '{"models":{"m":{"input":1}}}')
       refused("models: '1' is no model's name", '{"models":[{"input":1}]}')
     end)
   end)
@@ -87,12 +94,12 @@ describe("neap.price", function()
     end
 
     it("goes by the models that requests name", function()
-      local comparison = compare { even = { output = 1e5 }, odd = { output = 3e5 } }
+      local comparison = compare { even = { input = 0, output = 1e5 }, odd = { input = 0, output = 3e5 } }
       assert.near(2 * 10 * 0.1 + 2 * 10 * 0.3, comparison.results[1].runs[1].cost, 1e-9)
     end)
 
     it("names the model that has no price", function()
-      local ok, message = pcall(compare, { even = { output = 1 } })
+      local ok, message = pcall(compare, { even = { input = 0, output = 1 } })
       assert.is_false(ok)
       assert.matches("there is no price for the model 'odd'", tostring(message))
     end)

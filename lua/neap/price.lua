@@ -5,7 +5,7 @@ local sorted = require "neap.sorted"
 
 local M = {}
 
----@class neap.TokenPrice
+---@class neap.TokenPrice both or none
 ---@field input? number by million tokens of prompts that were answered
 ---@field output? number by million tokens of answers
 
@@ -28,19 +28,38 @@ local specs = {
   path = { type = "string" },
 }
 
+--- Tokens of prompts have a price where those of answers have one, and the other way
+--- round: what is free is 0, what is left out is a mistake.
+local function check_both(label, one)
+  for name, other in pairs { input = "output", output = "input" } do
+    if one[name] and not one[other] then
+      options.fail(("%s: option '%s' is missing: it goes with '%s'; write 0 for what costs nothing"):format(label,
+        other, name))
+    end
+  end
+end
+
 --- Checks a table. Raises one line that begins with `where`.
 ---@param given table
 ---@param where string
 ---@return neap.Price
 function M.check(given, where)
   local price = options.check(where, given, specs)
-  if not price.models then return price end
+  check_both(where, price)
+  if not price.models then
+    if not (price.request or price.input or price.server_second) then
+      options.fail(where .. ": has no price: write 'input' and 'output', 'models', 'request' or 'server_second'")
+    end
+    return price
+  end
   local models = {}
   for name, one in sorted.pairs(price.models) do
     local label = ("%s: models: '%s'"):format(where, tostring(name))
     if type(name) ~= "string" then options.fail(label .. " is no model's name") end
     if type(one) ~= "table" then options.fail(("%s must be { input =, output = }, got %s"):format(label, type(one))) end
     models[name] = options.check(label, one, of_model)
+    check_both(label, models[name])
+    if not models[name].input then options.fail(label .. " needs 'input' and 'output'") end
   end
   price.models = models
   return price
