@@ -40,13 +40,13 @@ describe("neap batch --dry-run #real", function()
   end
 
   it("needs neither key, output nor address, and writes nothing", function()
-    local result = child.run({ "batch", "--dry-run", "--world", "openai-tier1", "-i", input, "--runs", "2" },
+    local result = child.run({ "batch", "--dry-run", "--world", "openai-tier1", "-i", input, "--runs", "3" },
       { env = { OPENAI_API_KEY = "a key that a real run\nwould refuse" } })
     assert.same({ 0, "" }, { result.code, result.err })
     assert.matches("^# Dry run: nothing was sent, nothing was written\n", result.out)
     assert.matches("\ninput [^\n]*: 40 items, gpt%-4o%-mini\n", result.out)
     assert.matches("\nworld    openai%-tier1 %(profile openai%-tier1 %(undated", result.out)
-    assert.matches("\nseeds    1 to 2, ", result.out)
+    assert.matches("\nseeds    1 to 3, ", result.out)
     assert.matches("\nversion  neap %d", result.out)
     assert.matches("\ncommand  neap batch %-%-dry%-run %-%-world openai%-tier1 ", result.out)
     for _, title in ipairs { "duration", "requests sent", "429s", "failed items", "input tokens", "output tokens" } do
@@ -69,7 +69,8 @@ describe("neap batch --dry-run #real", function()
   end)
 
   it("costs what the price table says", function()
-    local price = tmp.write(dir .. "/price.json", '{"currency":"EUR","models":{"gpt-4o-mini":{"input":1000}}}')
+    local price = tmp.write(dir .. "/price.json",
+      '{"currency":"EUR","models":{"gpt-4o-mini":{"input":1000,"output":0}}}')
     local result = run("-w", world, "-n", "1", "--price", price)
     assert.equal(0, result.code, result.err)
     local tokens = tonumber((result.out:match "\n  input tokens +([%d,]+)":gsub(",", "")))
@@ -127,7 +128,7 @@ describe("neap batch --dry-run #real", function()
       "--base-url", "http://b.example")
     refused("cannot read [^\n]*none%.json", "--dry-run", "-w", world, "--price", dir .. "/none.json")
     refused("no price for the model 'gpt%-4o%-mini'", "--dry-run", "-w", world, "--price",
-      tmp.write(dir .. "/p.json", '{"models":{"gpt-4o":{"input":1}}}'))
+      tmp.write(dir .. "/p.json", '{"models":{"gpt-4o":{"input":1,"output":2}}}'))
     refused("give a file", "--dry-run", "-w", world, "-i", "-")
     refused("cannot read '[^\n]*none%.jsonl'", "--dry-run", "-w", world, "-i", dir .. "/none.jsonl")
     local two = tmp.write(dir .. "/two.lua", "upstream { host = 'a' }\nupstream { host = 'b' }")

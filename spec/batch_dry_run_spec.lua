@@ -74,6 +74,15 @@ describe("a run of a dry run", function()
     assert.is_true(row.seconds > 10, row.seconds)
   end)
 
+  it("gives up an item that the limit will never let in, and names it", function()
+    local input = line("fits", "m", 10) .. "\n" .. line("huge", "m", 5000) .. "\n" .. line("last", "m", 10) .. "\n"
+    for _, pace in ipairs { true, false } do
+      local row = run("latency = 0.1, rate_limit = { tpm = 1000 }", input, { pace = pace, concurrency = 1 })
+      assert.same({ 1, { "huge" }, pace and 3 or 7 }, { row.failed, row.too_large, row.sends })
+      if pace then assert.is_true(row.seconds < 5) end
+    end
+  end)
+
   it("retries as the batch does: Retry-After is waited for, attempts are counted", function()
     -- One a second: the bucket holds one, so each further one meets a 429 first.
     local row = run("latency = 0, rate_limit = { rpm = 60, window = 1 }", lines(3), { concurrency = 1 })
@@ -175,11 +184,18 @@ describe("the sensitivity of a dry run", function()
     assert.equal(0, effect.failed)
   end)
 
+  it("takes nothing that one or two seeds say for sure", function()
+    local effect = sensitivity.effect({ assumption = quota, scale = 1.25 }, rows { 15, 15 }, rows { 10, 10 })
+    assert.same({ 0.5, true }, { effect.seconds, effect.lucky.seconds })
+    effect = sensitivity.effect({ assumption = quota, scale = 1.25 }, rows { 15, 15, 15 }, rows { 10, 10, 10 })
+    assert.is_nil(effect.lucky.seconds)
+  end)
+
   it("does not take luck for an effect", function()
     local lucky = sensitivity.effect({ assumption = quota, scale = 1.25 }, rows { 15, 15, 15, 5, 5 },
       rows { 10, 10, 10, 10, 10 })
     assert.same({ 0.5, true }, { lucky.seconds, lucky.lucky.seconds })
-    local sure = sensitivity.effect({ assumption = latency, scale = 1.25 }, rows { 11, 11 }, rows { 10, 10 })
+    local sure = sensitivity.effect({ assumption = latency, scale = 1.25 }, rows { 11, 11, 11 }, rows { 10, 10, 10 })
     assert.equal(sure, sensitivity.most({ lucky, sure }, "seconds"))
     assert.is_nil(sensitivity.most({ lucky }, "seconds"))
     assert.is_nil(sensitivity.most({ sure }, "failed"))
@@ -189,7 +205,7 @@ describe("the sensitivity of a dry run", function()
     local list = sensitivity.variations { { name = "errors", varies = false }, { name = "quota", varies = true } }
     assert.same({ 0.75, 1.25 }, { list[1].scale, list[2].scale })
     assert.equal(2, #list)
-    assert.same({ 10, 5, 1, 3, 10 }, { sensitivity.seeds(20, 1000), sensitivity.seeds(20, 20000),
+    assert.same({ 10, 5, 3, 3, 10 }, { sensitivity.seeds(20, 1000), sensitivity.seeds(20, 20000),
       sensitivity.seeds(20, 1e6), sensitivity.seeds(3, 10), sensitivity.seeds(20, 0) })
   end)
 

@@ -89,7 +89,10 @@ function M.new(parts, opts)
   self.retry = retry.new {
     max_attempts = opts.max_attempts,
     backoff = M.BACKOFF,
-    retry_on = function(...) return not self.stopping and retry.default_retry_on(...) end,
+    retry_on = function(res, err, attempt)
+      if self.stopping or not retry.default_retry_on(res, err, attempt) then return false end
+      return not (res and res.status == 429 and self.running[core.current()].too_large)
+    end,
     on_retry = function(event)
       local item = self.running[core.current()]
       self.stats.retries = self.stats.retries + 1

@@ -4,6 +4,7 @@
 --- refuses nothing and says nothing paces nothing.
 local adaptive = require "neap.adaptive"
 local core = require "neap.core"
+local flow = require "neap.flow"
 local json = require "neap.json"
 local pace = require "neap.pace"
 local policy = require "neap.policy"
@@ -54,19 +55,31 @@ end
 ---@field policy neap.Policy
 ---@field speaks boolean the server has said something of limits
 
--- A batch wants all that is done, not each of it soon: latency cuts nothing.
-local ANY_LATENCY = 100
+-- A batch wants all that is done, not each of it soon: latency cuts nothing; and where
+-- few are let through at first it asks for more before long.
+local ANY_LATENCY, PROBE, MAX_PROBE = 100, 1, 10 -- the latter two in seconds
+
+--- Whether it takes more than the server ever lets in at once, by what it has said.
+local function is_too_large(limiter, amounts)
+  for kind, known in pairs(limiter:snapshot().kinds) do
+    if known.learned_limit and (amounts[kind] or 0) > known.learned_limit then return true end
+  end
+  return false
+end
 
 local function new_pace(retry, concurrency)
-  local one = { speaks = false }
+  local one, limiter = { speaks = false }, flow.rate_limiter { learn = "replace" }
   local function amounts(_, item)
     if not one.speaks then return nil end -- one request; bodies are read for those who count
     item.amounts = item.amounts or M.amounts(item.body)
-    return item.amounts
+    -- Waiting would hold up the others, and help nothing.
+    item.too_large = is_too_large(limiter, item.amounts)
+    return not item.too_large and item.amounts or nil
   end
   one.policy = policy { retry,
-    adaptive.new { start = concurrency, max = concurrency, latency_tolerance = ANY_LATENCY },
-    pace.new { limiter = { learn = "replace" }, amounts = amounts } }
+    adaptive.new { start = concurrency, max = concurrency, latency_tolerance = ANY_LATENCY, probe_interval = PROBE,
+      max_probe_interval = MAX_PROBE },
+    pace.new { limiter = limiter, amounts = amounts } }
   return one
 end
 

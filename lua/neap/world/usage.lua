@@ -5,9 +5,17 @@ local M = {}
 ---@class neap.world.Usage
 ---@field models table<string, {input: integer, output: integer}>
 ---@field other integer answers to what is no request to a model
+---@field too_large string[] X-Client-Request-Id of requests that no limit will ever let in, in order of arrival
+---@field package known table<string, true>
 ---@field package watched neap.world.Upstream[]
 local Usage = {}
 Usage.__index = Usage
+
+local function note_once(self, list, name)
+  if self.known[name] then return end
+  self.known[name] = true
+  list[#list + 1] = name
+end
 
 local function note(self, fate)
   local asked, work = fate.asked, fate.work
@@ -29,10 +37,17 @@ end
 ---@param world neap.world.World
 ---@return neap.world.Usage
 function M.watch(world)
-  local self = setmetatable({ models = {}, other = 0, watched = {} }, Usage)
+  local self = setmetatable({ models = {}, other = 0, too_large = {}, known = {}, watched = {} }, Usage)
   for i, upstream in ipairs(world.upstreams) do
-    local leave = upstream.leave
+    local arrive, leave = upstream.arrive, upstream.leave
     -- Its own, in front of the class's.
+    function upstream.arrive(which, at, request, since)
+      local fate = arrive(which, at, request, since)
+      if fate.kind == "limit" and fate.dimension ~= "quota" and not fate.retry_after then
+        note_once(self, self.too_large, request.headers["x-client-request-id"] or "")
+      end
+      return fate
+    end
     function upstream.leave(which, at, fate, gone)
       if fate.kind == "answer" and not gone then note(self, fate) end
       return leave(which, at, fate, gone)
@@ -44,7 +59,7 @@ end
 
 --- Ends the count; the numbers stay.
 function Usage:stop()
-  for _, upstream in ipairs(self.watched) do upstream.leave = nil end
+  for _, upstream in ipairs(self.watched) do upstream.arrive, upstream.leave = nil, nil end
 end
 
 return M

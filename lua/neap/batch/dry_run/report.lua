@@ -1,5 +1,6 @@
 --- A dry run's report as text. Pure.
 local core = require "neap.core"
+local printable = require "neap.printable"
 local progress = require "neap.batch.progress"
 local sensitivity = require "neap.batch.dry_run.sensitivity"
 local sorted = require "neap.sorted"
@@ -71,7 +72,7 @@ end
 local function header(forecast)
   local opts = forecast.options
   local lines = { "# Dry run: nothing was sent, nothing was written" }
-  local function add(name, text) lines[#lines + 1] = ("%-8s %s"):format(name, text) end
+  local function add(name, text) lines[#lines + 1] = ("%-8s %s"):format(name, printable.line(text)) end
   add("input", input_text(forecast))
   if forecast.facts.bad > 0 then
     add("", ("%s cannot be run; the first: %s"):format(plural(forecast.facts.bad, "line"), forecast.facts.problem))
@@ -124,7 +125,7 @@ local function results(forecast)
     local unknown = forecast.handled and (key == "input" or key == "output")
     if forecast.rows[1][key] and not unknown then
       local median, low, high = M.spread(forecast.rows, key)
-      if key == "cost" then title = ("%s, %s"):format(title, forecast.currency) end
+      if key == "cost" then title = ("%s, %s"):format(title, printable.line(forecast.currency)) end
       low, high = format(low), format(high)
       local range = low == high and "the same" or ("%s to %s"):format(low, high)
       rows[#rows + 1] = { title, format(median), not one and range or nil }
@@ -148,13 +149,25 @@ local function ends_of(rows)
   return table.concat(names, ", ")
 end
 
+--- What fails by 429, and what would help.
+local function limited_notes(forecast, lines)
+  local limited, too_large = 0, forecast.rows[1].too_large
+  for _, row in ipairs(forecast.rows) do limited = limited + (row.failures["429"] or 0) end
+  if #too_large > 0 then
+    lines[#lines + 1] = ("%s more tokens than the limit ever lets in ('%s' the first): shorten the prompt or lower "
+      .. "max_tokens"):format(#too_large == 1 and "1 item takes" or whole(#too_large) .. " items take",
+      printable.short(too_large[1], 80))
+  end
+  if limited > #too_large * #forecast.rows then
+    lines[#lines + 1] = "a lower --concurrency or more --max-attempts would help against 429"
+  end
+end
+
 local function notes(forecast)
   local lines = {}
   if M.spread(forecast.rows, "failed") > 0 then
-    local limited = 0
-    for _, row in ipairs(forecast.rows) do limited = limited + (row.failures["429"] or 0) end
-    lines[1] = ("failed items end with (mean of a run): %s%s"):format(ends_of(forecast.rows),
-      limited > 0 and "; a lower --concurrency or more --max-attempts would help against 429" or "")
+    lines[1] = "failed items end with (mean of a run): " .. ends_of(forecast.rows)
+    limited_notes(forecast, lines)
   end
   local other = M.spread(forecast.rows, "other")
   if other > 0 then
@@ -189,7 +202,7 @@ end
 local function assumed(forecast)
   local rows = {}
   for i, assumption in ipairs(forecast.assumptions) do
-    rows[i] = { assumption.title, assumption.text, assumption.origin }
+    rows[i] = { assumption.title, printable.line(assumption.text), printable.line(assumption.origin) }
   end
   return columns(rows, { true, true, true })
 end
@@ -236,7 +249,8 @@ end
 
 -- "quota: 25 % less makes it 31 % longer [profile ..., undated]"
 local function most_text(effect, key)
-  return ("%s: %s [%s]"):format(effect.assumption.title, words(effect, key), effect.assumption.origin)
+  return ("%s: %s [%s]"):format(effect.assumption.title, words(effect, key),
+    printable.line(effect.assumption.origin))
 end
 
 local function verdict(forecast)

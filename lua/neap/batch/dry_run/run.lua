@@ -34,6 +34,7 @@ local CHUNK = 64 * 1024
 ---@field output integer tokens of answers
 ---@field work number server seconds
 ---@field other integer answers whose tokens nobody counts
+---@field too_large string[] custom_ids of items that no limit will ever let in
 ---@field models table<string, {input: integer, output: integer}>
 ---@field failures table<string, integer> how failed items ended: a status, or an error kind
 
@@ -75,7 +76,8 @@ end
 
 local function row_of(request, stats, net, tally)
   local row = { seed = request.seed, sends = net.requests, limited = net.statuses[429] or 0, failed = stats.failed,
-    other = tally.other, models = tally.models, failures = failures_of(stats), input = 0, output = 0, work = 0,
+    other = tally.other, too_large = tally.too_large, models = tally.models,
+    failures = failures_of(stats), input = 0, output = 0, work = 0,
     seconds = nanoseconds(core.now() - stats.started) }
   for _, upstream in ipairs(net.world.upstreams) do
     local law = upstream.law

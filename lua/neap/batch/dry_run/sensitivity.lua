@@ -6,7 +6,7 @@ local M = {}
 M.STEP = 0.25
 --- Requests that all seeds of one variation may have together: large inputs get
 --- fewer seeds, and their ranges are narrow anyway.
-M.BUDGET, M.SEEDS = 100000, 10
+M.BUDGET, M.SEEDS, M.LEAST_SEEDS = 100000, 10, 3
 
 local SMALLEST = 0.01 -- a change that is worth a word
 local AGREE = 0.8 -- share of the seeds that must move the same way
@@ -23,7 +23,7 @@ local AGREE = 0.8 -- share of the seeds that must move the same way
 ---@param items integer of the input
 ---@return integer
 function M.seeds(runs, items)
-  return math.min(runs, M.SEEDS, math.max(1, math.floor(M.BUDGET / math.max(1, items))))
+  return math.min(runs, M.SEEDS, math.max(M.LEAST_SEEDS, math.floor(M.BUDGET / math.max(1, items))))
 end
 
 --- What is to be run: two variations of each assumption that there is something of.
@@ -62,6 +62,7 @@ local function change(rows, base, key, relative)
     if list[i] > 0 then up = up + 1 elseif list[i] < 0 then down = down + 1 end
   end
   local median = M.quantile(list, 0.5)
+  if #list < M.LEAST_SEEDS then return median, median ~= 0 end -- too few to agree
   return median, median ~= 0 and (median > 0 and up or down) < AGREE * #list
 end
 
