@@ -145,6 +145,11 @@ function core.http_header(raw, name) end
 ---@return boolean
 function core.http_mentions_limits(raw) end
 
+--- The protocol's version.
+---@param raw neap.http_meta
+---@return "1.0"|"1.1"|"2"
+function core.http_version(raw) end
+
 --- Seconds by phase: queue, pace (0 here), dns, connect, tls, send, first_byte,
 --- download; total is from the call to its end. Of a stream: so far.
 ---@param raw neap.http_meta
