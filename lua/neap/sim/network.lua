@@ -411,11 +411,4 @@ function Network:unserved_host()
   return (sorted.first(self.unserved, function() return true end))
 end
 
---- Requests that went out per operation; nil before the first.
----@return number?
-function Network:amplification()
-  local count_of_operations = self.operations.count
-  if count_of_operations > 0 then return self.requests / count_of_operations end
-end
-
 return M
