@@ -42,6 +42,12 @@ describe("a report", function()
       .. "bootstrap of 2000 resamples\nversion  neap " .. version .. "\ncommand  neap[^\n]*\n", text)
   end)
 
+  it("says that there are no intervals where there are too few runs", function()
+    local text = tostring(compare { runs = 5 })
+    assert.matches("\nseeds    11 to 15: 5 runs of each policy, paired by seed; fewer than 6 have no intervals\n", text)
+    assert.is_nil(text:find "bootstrap")
+  end)
+
   it("shows means, intervals, differences and the verdict", function()
     local text = tostring(compare())
     assert.matches("\n%* three +9%d%.%d%d %% ", text)

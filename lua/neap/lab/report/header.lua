@@ -97,11 +97,14 @@ function M.lines(header)
   local seeds = header.runs == 1 and ("%d"):format(header.first) or ("%d to %d"):format(header.first, last)
   local runs = header.seeds
     or ("%s: %d run%s of each policy"):format(seeds, header.runs, header.runs == 1 and "" or "s")
+  local intervals = ("intervals are 95 %%, bootstrap of %d resamples"):format(statistics.RESAMPLES)
+  if not header.seeds and header.runs < statistics.LEAST_RUNS then
+    intervals = ("fewer than %d have no intervals"):format(statistics.LEAST_RUNS)
+  end
   local list = {
     { "load", header.load },
     { "world", ("%s (%s)"):format(header.world, header.source) },
-    { "seeds", ("%s, paired by seed; intervals are 95 %%, bootstrap of %d resamples"):format(runs,
-      statistics.RESAMPLES) },
+    { "seeds", ("%s, paired by seed; %s"):format(runs, intervals) },
     { "version", "neap " .. (core.versions.neap or "unknown") },
     { "command", header.command },
   }
