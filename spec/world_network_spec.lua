@@ -146,6 +146,19 @@ describe("a world behind the simulated network", function()
     assert.same({ 0, 1 }, { world.upstreams[1].stats.open, world.upstreams[1].stats.statuses["200"] })
   end)
 
+  it("streams Anthropic's messages with their words evenly apart, whatever stands around them", function()
+    up(1, { host = "llm.test", latency = 0.5, tokens = { output = 5, per_second = 10 } })
+    local began = core.now()
+    local res = client:post("https://llm.test/v1/messages", { stream = true, json = { model = "m", max_tokens = 50,
+      stream = true, messages = { { role = "user", content = "hi" } } } })
+    local list = {}
+    for event in res:events() do
+      list[#list + 1] = ("%.1f %s"):format(core.now() - began, event.event:gsub("content_block", "block"))
+    end
+    assert.same({ "0.5 message_start", "0.5 block_start", "0.5 block_delta", "0.6 block_delta", "0.7 block_delta",
+      "0.8 block_delta", "0.9 block_delta", "0.9 block_stop", "0.9 message_delta", "0.9 message_stop" }, list)
+  end)
+
   it("speaks OpenAI on any path that ends so when it is told to, and refuses what is malformed", function()
     up(1, { host = "azure.test", api = "openai", rate_limit = { rpm = 60, headers = "azure" } },
       { host = "json.test", api = "json" })

@@ -89,8 +89,8 @@ local function failure(upstream, fate, asked)
   return { status = fate.status, headers = headers_of(upstream.law, fate, JSON), body = body }
 end
 
---- A stream's chunks: the first at once, the last word's when the work ends, the
---- others evenly between.
+--- A stream's chunks: the first word at once, the last one when the work ends, the others
+--- evenly between; what brings no word comes with the one before it.
 local function streamed(fate, asked, call, headers)
   local list = openai.stream(asked.kind, call, asked.job)
   if not list then return nil end
@@ -99,10 +99,11 @@ local function streamed(fate, asked, call, headers)
     if list[i].word then words = words + 1 end
   end
   local seconds = fate.first_byte and max(0, (fate.whole or fate.ends) - fate.began - fate.first_byte) or 0
-  local step, chunks = seconds / max(1, words - 1), {}
+  local step, chunks, brought = seconds / max(1, words - 1), {}, 0
   for i, item in ipairs(list) do
+    if item.word then brought = brought + 1 end
     local data = type(item.data) == "table" and encode(item.data) or item.data
-    chunks[i] = { after = i == #list and seconds or math.min(seconds, (i - 1) * step),
+    chunks[i] = { after = i == #list and seconds or math.min(seconds, max(0, brought - 1) * step),
       data = (item.event and "event: " .. item.event .. "\n" or "") .. "data: " .. data .. "\n\n" }
   end
   headers["content-type"], headers["cache-control"] = "text/event-stream", "no-cache"
