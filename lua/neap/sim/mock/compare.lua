@@ -139,7 +139,8 @@ local function json_difference(got, wanted)
     if secret then a, b, where = one == nil and "nothing" or "something else", "as wanted", "" end
     text = ("%s is %s, not %s%s"):format(path, a, b, where)
   end, "body", got, wanted, false)
-  return text and count > 1 and ("%s (and %d more differences)"):format(text, count - 1) or text
+  if count < 2 then return text end
+  return ("%s (and %d more difference%s)"):format(text, count - 1, count > 2 and "s" or "")
 end
 
 -- -- Bodies -------------------------------------------------------------------------
