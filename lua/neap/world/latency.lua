@@ -19,16 +19,20 @@ local M = {}
 ---@field samples? number[] empirical: seconds that were measured; each is as likely as any other
 ---@field scale? number empirical: what the samples are multiplied by; default 1
 
+--- Seconds: 30 years. No parameter is longer, and heavy tails are cut there.
+M.LONGEST = 1e9
+local LONGEST = M.LONGEST
+
 --- The parameters of each law and their ranges. In this order they may be written
 --- without their names: `fixed:0.12`, `uniform:0.05,0.2`.
 ---@type table<string, table>
 M.laws = {
-  fixed = { "seconds", seconds = { min = 0 } },
-  constant = { "seconds", seconds = { min = 0 } },
-  uniform = { "min", "max", min = { min = 0 }, max = { min = 0 } },
-  exponential = { "mean", mean = { above = 0 } },
-  lognormal = { "median", "sigma", median = { above = 0 }, sigma = { min = 0, max = 10 } },
-  pareto = { "min", "alpha", min = { above = 0 }, alpha = { min = 0.1 } },
+  fixed = { "seconds", seconds = { min = 0, max = LONGEST } },
+  constant = { "seconds", seconds = { min = 0, max = LONGEST } },
+  uniform = { "min", "max", min = { min = 0, max = LONGEST }, max = { min = 0, max = LONGEST } },
+  exponential = { "mean", mean = { above = 0, max = LONGEST } },
+  lognormal = { "median", "sigma", median = { above = 0, max = LONGEST }, sigma = { min = 0, max = 10 } },
+  pareto = { "min", "alpha", min = { above = 0, max = LONGEST }, alpha = { min = 0.1 } },
 }
 
 --- The names of the laws, for messages.
@@ -128,9 +132,6 @@ function samplers.empirical(spec)
   return function(draw) return samples[floor(draw() * n) + 1] end
 end
 
--- What a heavy tail is cut at: 30 years.
-local LONGEST = 1e9
-
 --- A function that draws a latency in seconds. Raises on a spec that is wrong.
 ---@param spec neap.world.Latency|number a number: that many seconds, always
 ---@return fun(draw: fun(): number): number
@@ -139,7 +140,7 @@ function M.sampler(spec)
   local message = M.problem(spec)
   if message then error("latency: " .. message, 2) end
   local sample = samplers[spec.law](spec)
-  if spec.law ~= "lognormal" and spec.law ~= "pareto" then return sample end
+  if spec.law ~= "lognormal" and spec.law ~= "pareto" and spec.law ~= "exponential" then return sample end
   return function(draw) return min(LONGEST, sample(draw)) end
 end
 

@@ -14,8 +14,9 @@ local positive = { type = "number", above = 0 }
 --- For neap.options.
 ---@type table<string, neap.OptionSpec>
 M.specs = {
-  latency = { type = "table|number", min = 0 },
-  load = { type = "table", fields = { per_request = { type = "number", min = 0, required = true } } },
+  latency = { type = "table|number", min = 0, max = latencies.LONGEST },
+  load = { type = "table", fields = { per_request = { type = "number", min = 0, max = latencies.LONGEST,
+    required = true } } },
   tokens = { type = "table", fields = {
     output = { type = "table|number", above = 0 },
     per_second = positive,
@@ -47,8 +48,9 @@ local function law_problem(name, value)
     local message = latencies.problem(value)
     return message and ("%s: %s"):format(name, message)
   end
-  if type(value) ~= "number" or not (value >= 0 and value < huge) then
-    return ("%s must be seconds or a law, got %s"):format(name, tostring(value))
+  if type(value) ~= "number" or not (value >= 0 and value <= latencies.LONGEST) then
+    return ("%s must be seconds or a law, got %s%s"):format(name, tostring(value),
+      type(value) == "number" and value > 0 and ("; the most is %g"):format(latencies.LONGEST) or "")
   end
 end
 
