@@ -105,12 +105,22 @@ describe("neap.pace", function()
   it("learns from the response's headers, unless told not to", function()
     local headers = { ["x-ratelimit-limit-requests"] = "100", ["x-ratelimit-remaining-requests"] = "0",
       ["x-ratelimit-reset-requests"] = "30s" }
-    for _, observe in ipairs { true, false } do
+    for _, observe in ipairs { true, false, "limits" } do
       local pace = neap.pace { limiter = { requests_per_minute = 6000 }, observe = observe }
       pace:call(function() return response(200, { headers = headers }) end)
       local began = neap.now()
       pace:call(function() end)
-      assert.equal(observe, neap.now() - began > 0.1)
+      assert.equal(observe ~= false, neap.now() - began > 0.1)
+    end
+  end)
+
+  it("holds everybody back for a refusal's Retry-After, unless it is to look at limits alone", function()
+    for _, observe in ipairs { true, "limits" } do
+      local pace = neap.pace { limiter = { requests_per_minute = 6000 }, observe = observe }
+      pace:call(function() return response(429, { headers = { ["retry-after"] = "30" } }) end)
+      local began = neap.now()
+      pace:call(function() end)
+      assert.near(observe == true and 30 or 0, neap.now() - began, 0.1)
     end
   end)
 

@@ -128,7 +128,8 @@ local function settle(self, call, lease, waited, args, ...)
   if waited > 0 and type(result) == "table" then result.paced = waited end
   -- The server's word first: nobody may pass on a refund that it has overtaken.
   if opts.observe and says_something(res) then
-    self.limiter:observe(res.headers, lease, res.status)
+    -- What was served has no Retry-After that is about limits.
+    self.limiter:observe(res.headers, lease, opts.observe == "limits" and 200 or res.status)
   end
   local amounts = args and told(self, result, err, args) or M.actual(result, err)
   if amounts then lease:settle(amounts == NOTHING and NOTHING or cap(self, amounts)) end
@@ -196,7 +197,7 @@ function Pace:describe()
 end
 
 --- A pacing policy.
----@param opts {limiter: neap.rate_limiter|table, amounts: function?, actual: function?, observe: boolean?}
+---@param opts {limiter: neap.rate_limiter|table, amounts: function?, actual: function?, observe: boolean|"limits"?}
 ---@return neap.Pace
 function M.new(opts)
   return layer.new(Pace, opts)

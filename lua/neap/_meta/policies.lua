@@ -138,7 +138,7 @@
 ---@field limiter userdata|table a `neap.rate_limiter`, or its options
 ---@field amounts? function `(...) -> amounts`: what to reserve for the call's arguments; default: one request
 ---@field actual? function `(result, err, ...) -> amounts`: what was used; default: the result's `usage`, nothing but the request for one that was refused, all of it when nobody knows
----@field observe? boolean re-base the limiter by each response's rate-limit headers (true)
+---@field observe? true|false|"limits" re-base the limiter by each response's rate-limit headers, and hold everybody back as long as a refusal's Retry-After says; "limits": the former only (true)
 ---@field timeout? number s; longest wait for the turn; then `nil, err` of kind "queue_timeout", phase "pace"
 ---@field name? string what it is called in telemetry, `describe` and `update`; default: its kind
 

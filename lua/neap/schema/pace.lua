@@ -11,8 +11,9 @@ return {
     { "actual", type = "function",
       doc = "`(result, err, ...) -> amounts`: what was used; default: the result's `usage`, nothing but the request "
         .. "for one that was refused, all of it when nobody knows", source = "curator (refund), on every outcome" },
-    { "observe", type = "boolean", default = true,
-      doc = "re-base the limiter by each response's rate-limit headers", source = "promptfoo" },
+    { "observe", type = "boolean|string", one_of = { true, false, "limits" }, default = true,
+      doc = "re-base the limiter by each response's rate-limit headers, and hold everybody back as long as a refusal's "
+        .. "Retry-After says; \"limits\": the former only", source = "promptfoo; \"limits\": neap" },
     { "timeout", type = "number", min = 0, unit = "s",
       doc = "longest wait for the turn; then `nil, err` of kind \"queue_timeout\", phase \"pace\"", source = "neap" },
   },
