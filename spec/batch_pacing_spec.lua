@@ -104,6 +104,42 @@ describe("a batch that is paced", function()
     tmp.remove(dir)
   end)
 
+  it("is not slowed down by a server that refuses one request in fifty", function()
+    local dir = tmp.dir()
+    local lines = {}
+    for i = 1, 1000 do
+      lines[i] = ('{"custom_id":"%d","url":"/v1/chat/completions","body":%s}'):format(i, body("m", 100))
+    end
+    tmp.write(dir .. "/in.jsonl", table.concat(lines, "\n") .. "\n")
+    tmp.write(dir .. "/world.lua", [[upstream { host = 'a.example', latency = 0.1, errors = {
+      { status = 503, probability = 0.02 }, { status = 429, probability = 0.02, retry_after = 1 } } }]])
+    local function run(pace, seed)
+      local row = dry.run { world = dir .. "/world.lua", input = dir .. "/in.jsonl", base_url = "https://a.example",
+        headers = {}, concurrency = 20, max_attempts = 6, timeout = 600, seed = seed, pace = pace }
+      require("neap.sim.network").down()
+      assert.equal(0, row.failed)
+      return row.seconds
+    end
+    for seed = 1, 3 do assert.near(run(false, seed), run(true, seed), 0.1 * run(false, seed)) end
+    tmp.remove(dir)
+  end)
+
+  it("goes as fast as before a minute after the last refusal", function()
+    local open, most, began = 0, 0, neap.now()
+    mock:on({ method = "POST" }):reply(function()
+      if open >= 5 and neap.now() - began < 30 then return 429, "" end
+      open = open + 1
+      if neap.now() - began > 120 then most = math.max(most, open) end
+      neap.sleep(0.5)
+      open = open - 1
+      return 200, "{}"
+    end)
+    local job = job_of(repeated(body "m", 8000), { concurrency = 30, max_attempts = 5 })
+    local seconds = seconds_of(job)
+    assert.equal(30, most)
+    assert.is_true(seconds > 120 and seconds < 300, seconds)
+  end)
+
   it("sends fewer at a time where refusals say nothing, and as many as it may where there are none", function()
     local open, most, refused = 0, 0, 0
     local function serve(slots)

@@ -287,7 +287,7 @@ describe("neap batch #real", function()
       local process = start { "-i", batch.input(dir, 10), "-o", out, "--base-url", mock.url, "-c", "2" }
       eventually(function() return mock:stats().requests == 2 end, "two requests")
       process:kill "sigterm"
-      assert.equal(130, process:wait().code)
+      assert.equal(143, process:wait().code)
       assert.equal(2, #batch.rows(out))
     end)
   end)

@@ -1,7 +1,12 @@
 --- Paces a batch as the server's answers say: their rate-limit headers and Retry-After
 --- hold back all that is for the same model, so that requests wait here for their turn
---- and spend no attempts on refusals; and refusals make fewer go at a time. A server that
---- refuses nothing and says nothing paces nothing.
+--- and spend no attempts on refusals; and refusals make fewer go at a time.
+---
+--- Refusals count when they are many. A server that answers one request in fifty with a
+--- 429 is flaky: to hold back everybody for each of these, or to cut what goes at a time,
+--- would make a batch several times slower and lose nobody less. So each model is paced
+--- by the headers alone, until a tenth of the latest answers were refusals; from then on
+--- by Retry-After and by how many pass at a time, until a minute without any.
 local adaptive = require "neap.adaptive"
 local core = require "neap.core"
 local flow = require "neap.flow"
@@ -53,7 +58,12 @@ end
 
 ---@class neap.batch.Pace of one model
 ---@field policy neap.Policy
+---@field adaptive neap.policy.Layer
+---@field pace neap.Pace
+---@field concurrency integer
 ---@field speaks boolean the server has said something of limits
+---@field refused number share of the latest answers that were refusals
+---@field strict_until number|false neap.now(); false: refusals are few
 
 -- A batch wants all that is done, not each of it soon: latency cuts nothing; and where
 -- few are let through at first it asks for more before long.
@@ -67,8 +77,11 @@ local function is_too_large(limiter, amounts)
   return false
 end
 
+local LATEST, MANY, CALM = 50, 0.1, 60 -- answers; a share of them; seconds without a refusal
+
 local function new_pace(retry, concurrency)
-  local one, limiter = { speaks = false }, flow.rate_limiter { learn = "replace" }
+  local one = { speaks = false, refused = 0, strict_until = false, concurrency = concurrency }
+  local limiter = flow.rate_limiter { learn = "replace" }
   local function amounts(_, item)
     if not one.speaks then return nil end -- one request; bodies are read for those who count
     item.amounts = item.amounts or M.amounts(item.body)
@@ -76,11 +89,30 @@ local function new_pace(retry, concurrency)
     item.too_large = is_too_large(limiter, item.amounts)
     return not item.too_large and item.amounts or nil
   end
-  one.policy = policy { retry,
-    adaptive.new { start = concurrency, max = concurrency, latency_tolerance = ANY_LATENCY, probe_interval = PROBE,
-      max_probe_interval = MAX_PROBE },
-    pace.new { limiter = limiter, amounts = amounts } }
+  -- Never fewer at a time than all of them: it limits nothing.
+  one.adaptive = adaptive.new { start = concurrency, min = concurrency, max = concurrency,
+    latency_tolerance = ANY_LATENCY, probe_interval = PROBE, max_probe_interval = MAX_PROBE }
+  one.pace = pace.new { limiter = limiter, amounts = amounts, observe = "limits" }
+  one.policy = policy { retry, one.adaptive, one.pace }
   return one
+end
+
+local function set_strict(one, strict)
+  one.adaptive:update { min = strict and 1 or one.concurrency }
+  one.pace:update { observe = strict or "limits" }
+end
+
+--- Counts an answer.
+local function judge(one, refused)
+  one.refused = one.refused + ((refused and 1 or 0) - one.refused) / LATEST
+  local now, strict = core.now(), one.strict_until
+  if refused and (strict or one.refused >= MANY) then
+    one.strict_until = now + CALM
+    if not strict then set_strict(one, true) end
+  elseif strict and now >= strict then
+    one.strict_until, one.refused = false, 0
+    set_strict(one, false)
+  end
 end
 
 local function pace_of(self, item)
@@ -109,6 +141,7 @@ end
 function Pacing:heard(item, res)
   local one = pace_of(self, item)
   one.speaks = one.speaks or core.http_mentions_limits(res.raw)
+  judge(one, res.status == 429)
 end
 
 return M

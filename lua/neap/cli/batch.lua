@@ -16,7 +16,8 @@ one ends at once.
 --dry-run tells how long it will take and what it will cost, in simulation, against
 a world (docs/world.md): it needs no key, no -o and no network, and writes nothing.
 
-Exit code: 0 all answered with success, 1 some failed, 2 usage, 130 interrupted.]]
+Exit code: 0 all answered with success, 1 some failed, 2 usage, 130 interrupted
+(143 by SIGTERM).]]
 
 M.options = {
   { name = "input", short = "i", type = "string", required = true, metavar = "FILE",
@@ -55,7 +56,8 @@ M.options = {
 
 local DRY_ONLY = { "world", "price", "runs", "seed", "jobs" }
 
-local EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+local EXIT_FAILED, EXIT_USAGE = 1, 2
+local INTERRUPTED = { sigint = 130, sigterm = 143 }
 
 local DEFAULT_KEY = "OPENAI_API_KEY"
 
@@ -137,22 +139,22 @@ local function screen()
 end
 
 -- Ctrl-C: the first stops, the second aborts; a third one, should a write hang,
--- finds the default action. Returns a function that ends the watch and tells
--- whether any came.
+-- finds the default action. Returns a function that ends the watch and tells the
+-- exit code of the first that came, if any.
 local function watch_signals(batch)
   local uv = require "neap.uv"
-  local handles, interrupted = {}, false
+  local handles, interrupted = {}, nil
   local function close()
     for _, handle in ipairs(handles) do handle:close() end
     handles = {}
   end
-  local function on_signal()
+  local function on_signal(name)
     local job = batch.job
     if interrupted then
       close()
       return job:abort()
     end
-    interrupted = true
+    interrupted = INTERRUPTED[name]
     local under_way = job.stats.in_flight - job.stats.waiting -- what waits is not sent any more
     job:stop()
     batch.progress:message(("neap: batch: interrupted; finishing %d in flight (once more to abort)")
@@ -225,8 +227,7 @@ function M.main(opts, rest)
   local finish_signals = watch_signals(batch)
   local ok = batch:run()
   stderr.close()
-  if finish_signals() then return EXIT_INTERRUPTED end
-  return ok and 0 or EXIT_FAILED
+  return finish_signals() or ok and 0 or EXIT_FAILED
 end
 
 return M

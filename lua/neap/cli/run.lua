@@ -17,7 +17,7 @@ is a script error (exit 1).
   options = {
     { name = "record", type = "string", metavar = "FILE", help = "record requests and answers, see docs/cassette.md" },
     { name = "record-bodies", type = "string", choices = { "all", "none" }, default = "all", metavar = "WHICH",
-      help = "the answers' bodies that --record keeps: all or none (default all)" },
+      help = "the answers' bodies that --record keeps: all or none" },
   },
   mode = { stop_at_positional = true },
   tail = true,

@@ -171,8 +171,8 @@ local function notes(forecast)
   end
   local other = M.spread(forecast.rows, "other")
   if other > 0 then
-    lines[#lines + 1] = ("%s answers are to paths that the world does not know as a model's: their tokens are not "
-      .. "counted"):format(whole(other))
+    lines[#lines + 1] = ("%s to a path that the world does not know as a model's: tokens are not counted"):format(
+      math.floor(other + 0.5) == 1 and "1 answer is" or whole(other) .. " answers are")
   end
   if forecast.handled then
     lines[#lines + 1] = "the world answers with a function of its own: tokens are not counted, nothing is varied"
