@@ -31,11 +31,13 @@ static void on_interrupt(int signum) {
 
 /* A program may be started without the three standard files (cron, daemons).
  * Their numbers would then go to sockets, and libuv aborts when it closes one
- * of them. */
+ * of them. What is written to a standard output that is not there is an error,
+ * not lost. */
 static void open_standard_files(void) {
+  static const char *const files[] = {"/dev/null", "/dev/full", "/dev/null"};
   for (int fd = 0; fd <= 2; fd++)
     if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
-        open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) != fd)
+        open(files[fd], fd == 0 ? O_RDONLY : O_WRONLY) != fd)
       _exit(EXIT_SCRIPT_ERROR);
 }
 

@@ -18,10 +18,12 @@ describe("the program #real", function()
     end)
   end
 
-  it("says so and fails when standard output cannot be written", function()
-    local result = shell '"$NEAP" -e "print(1)" > /dev/full'
-    assert.equal(1, result.code)
-    assert.matches("^neap: cannot write[^\n]*standard output", result.err)
+  it("says so and fails when standard output cannot be written, or is not there", function()
+    for _, output in ipairs { "> /dev/full", ">&-" } do
+      local result = shell('"$NEAP" -e "print(1)" ' .. output)
+      assert.equal(1, result.code)
+      assert.matches("^neap: cannot write[^\n]*standard output", result.err)
+    end
   end)
 
   for signal, code in pairs { sigint = 130, sigterm = 143, sighup = 129 } do
