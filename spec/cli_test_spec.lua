@@ -227,6 +227,14 @@ describe("neap test #real", function()
     assert.matches("one #quick\n.*two\n$", listed.out)
   end)
 
+  it("refuses a NEAP_TEST_TIMEOUT that is no number of seconds", function()
+    for _, value in ipairs { "abc", "0", "-1" } do
+      local result = child.run({ "test", "spec/none_spec.lua" }, { env = { NEAP_TEST_TIMEOUT = value } })
+      assert.same({ 2, "" }, { result.code, result.out })
+      assert.equal(("neap: NEAP_TEST_TIMEOUT must be seconds above 0, got '%s'\n"):format(value), result.err)
+    end
+  end)
+
   it("runs a suite twice with --repeat and counts both", function()
     assert.equal("2 passed, 0 failed, 0 skipped", run('it("passes", function() end)', "--repeat=2").last)
   end)

@@ -51,7 +51,8 @@ function M.nearest(name, known)
     local d = distance(name, candidate)
     if not best or d < best_distance then best, best_distance = candidate, d end
   end
-  if best and best_distance <= math.max(1, math.floor(#name / 3)) then return best end
+  -- Of a name in which no letter is right there is nothing to guess.
+  if best and best_distance <= math.max(1, math.floor(#name / 3)) and best_distance < #name then return best end
 end
 
 --- Raises at the line that its author can change: the innermost one outside

@@ -76,6 +76,7 @@ local function check_outputs(opts)
   for _, path in ipairs(opts.plot) do
     if path ~= "-" then paths[#paths + 1] = path end
   end
+  if opts.html == "-" then stop(EXIT_USAGE, "option '--html' needs a file, got '-'") end
   for _, path in ipairs(paths) do
     local stat = uv.fs_stat(path)
     local folder = path:match "^(.*/)[^/]*$" or "."

@@ -101,6 +101,10 @@ function M.main(_, argv)
   end
   local seed = number_of(argv, "--seed", 0)
   if not seed then return EXIT_USAGE, "option '--seed' needs a whole number from 0 to 2^53" end
+  local limit = os.getenv "NEAP_TEST_TIMEOUT"
+  if limit and not (tonumber(limit) and tonumber(limit) > 0) then
+    return EXIT_USAGE, ("NEAP_TEST_TIMEOUT must be seconds above 0, got '%s'"):format(limit)
+  end
   if not number_of(argv, "--repeat", 1) then return EXIT_USAGE, "option '--repeat' needs a whole number from 1" end
   local found, message = pcall(require, "busted.compatibility")
   if not found then
