@@ -49,12 +49,6 @@ local function experiment_of(request)
   return require("neap.lab.experiment").new(given)
 end
 
-local function goal_text(goals)
-  local parts = {}
-  for i, goal in ipairs(goals) do parts[i] = goal.way .. " " .. goal.metric.key end
-  return table.concat(parts, ", ")
-end
-
 --- Options whose values a recommendation may vary: what the policy sets as a number,
 --- and the retry's own.
 local function settings(spec)
@@ -101,12 +95,12 @@ end
 
 --- What the parent must know of the experiment; a wrong policy is found here.
 function doing.describe(experiment, request)
-  local load, policies = require "neap.lab.load", require "neap.lab.policies"
+  local goals, load, policies = require "neap.lab.goals", require "neap.lab.load", require "neap.lab.policies"
   local world = experiment.make_world()
   local result = { names = experiment.names, parts = {}, settings = {}, load = load.describe(experiment.load),
     load_kind = experiment.load.kind, source = world:source(),
     world = world.path or request.world or "in " .. request.path, runs = experiment.runs, seed = experiment.seed,
-    goal = goal_text(experiment.goals), subject_to = experiment.subject_to, sweep = experiment.sweep,
+    goal = goals.text(experiment.goals), subject_to = experiment.subject_to, sweep = experiment.sweep,
     title = experiment.title, measures = experiment.known, currency = experiment.price and experiment.price.currency,
     factors = require("neap.lab.factors").of(world.definition) }
   local env = environment(experiment, world)

@@ -68,6 +68,15 @@ function M.constraints(text, known)
   return list
 end
 
+--- Goals as they are written: "max success, min p99".
+---@param list neap.lab.Goal[]
+---@return string
+function M.text(list)
+  local parts = {}
+  for i, goal in ipairs(list) do parts[i] = goal.way .. " " .. goal.metric.key end
+  return table.concat(parts, ", ")
+end
+
 --- By how much a constraint is missed, relative to its bound; 0: it holds. A value
 --- that there is none of misses altogether.
 ---@param constraint neap.lab.Constraint

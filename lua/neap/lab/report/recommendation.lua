@@ -7,12 +7,6 @@ local text = require "neap.lab.report.text"
 
 local M = {}
 
-local function goal_text(list)
-  local parts = {}
-  for i, goal in ipairs(list) do parts[i] = goal.way .. " " .. goal.metric.key end
-  return table.concat(parts, ", ")
-end
-
 local function constraint_text(list)
   local parts = {}
   for i, constraint in ipairs(list) do parts[i] = constraint.text end
@@ -115,7 +109,7 @@ function M.of(search, result, header, lua)
   end
   local shown = shown_of(search, result.comparison)
   local parts = { text.header(header),
-    ("goal: %s, subject to: %s\nsearched: %s"):format(goal_text(search.goals), constraint_text(search.constraints),
+    ("goal: %s, subject to: %s\nsearched: %s"):format(goals.text(search.goals), constraint_text(search.constraints),
       searched_text(search, result)) }
   if result.feasible then
     parts[#parts + 1] = ("\nTake this:\n\n%s\n\nOn %d fresh seeds:\n%s"):format(lua, result.runs,
