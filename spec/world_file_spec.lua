@@ -126,7 +126,7 @@ describe("a world file", function()
     { "upstream { host = 'a/path' }", "option 'host' must be a host's name" },
     { "upstream { host = 'a:99999' }", "option 'host' must be a host's name" },
     { "upstream { host = '*.a' }", "option 'host' must be a host's name" },
-    { "upstream { host = 'a', latency = { law = 'empirical', file = '.' } }", "it is a folder" },
+    { "upstream { host = 'a', latency = { law = 'empirical', file = '.' } }", "Is a directory" },
     { "upstream { host = '' }", "option 'host' must be a host's name" },
     { "upstream { host = 'a', latency = 1e300 }", "world.lua:1: upstream 'a': option 'latency' must be at most" },
     { "upstream { host = 'a', latency = { law = 'exponential', mean = 1e12 } }", "mean must be at most 1e+09" },

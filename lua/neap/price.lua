@@ -2,6 +2,7 @@
 --- `neap batch --dry-run --price`, from a JSON file or a script. Pure, but for `read`.
 local options = require "neap.options"
 local sorted = require "neap.sorted"
+local whole = require "neap.fs.whole"
 
 local M = {}
 
@@ -70,11 +71,8 @@ end
 ---@return neap.Price?
 ---@return string? message
 function M.read(path)
-  local file, message = io.open(path, "rb")
-  if not file then return nil, "cannot read " .. message end
-  local text = file:read "*a"
-  file:close()
-  if not text then return nil, ("cannot read %s"):format(path) end
+  local text, message = whole.read(path)
+  if not text then return nil, message end
   local value, err = require("neap.json").decode(text)
   if type(value) ~= "table" then
     return nil, ("%s: is no JSON object%s"):format(path, err and ": " .. tostring(err.message or err) or "")

@@ -5,6 +5,7 @@ local base64 = require "neap.base64"
 local json = require "neap.json"
 local key = require "neap.cassette.key"
 local recorder = require "neap.cassette.recorder"
+local whole = require "neap.fs.whole"
 
 local M = {}
 
@@ -181,11 +182,8 @@ end
 ---@return neap.cassette.Tape? tape
 ---@return string? message one line
 function M.read(path)
-  local file, message = io.open(path, "rb")
-  if not file then return nil, "cannot read " .. message end
-  local text = file:read "*a"
-  file:close()
-  if not text then return nil, ("cannot read %s: it is a folder"):format(path) end
+  local text, message = whole.read(path)
+  if not text then return nil, message end
   return M.parse(path, text)
 end
 

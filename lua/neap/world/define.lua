@@ -7,6 +7,7 @@ local law_options = require "neap.world.options"
 local options = require "neap.options"
 local profiles = require "neap.world.profiles"
 local sorted = require "neap.sorted"
+local whole = require "neap.fs.whole"
 
 local M = {}
 
@@ -69,11 +70,8 @@ end
 --- The numbers of a file: one a line; empty lines and those that begin with "#" do
 --- not count.
 local function read_samples(path)
-  local file, message = io.open(path, "rb")
-  if not file then return nil, "cannot read " .. message end
-  local content = file:read "*a"
-  file:close()
-  if not content then return nil, ("cannot read %s: it is a folder"):format(path) end
+  local content, message = whole.read(path)
+  if not content then return nil, message end
   local samples, number = {}, 0
   for line in content:gmatch "([^\n]*)\n?" do
     number = number + 1

@@ -6,6 +6,7 @@ local define = require "neap.world.define"
 local options = require "neap.options"
 local profiles = require "neap.world.profiles"
 local sorted = require "neap.sorted"
+local whole = require "neap.fs.whole"
 
 local M = {}
 
@@ -54,15 +55,6 @@ local barred = { __index = function(_, name)
   error(("'%s' is not available in a world file"):format(tostring(name)), 2)
 end }
 
-local function read(path)
-  local file, message = io.open(path, "rb")
-  if not file then return nil, message end
-  local text = file:read "*a"
-  file:close()
-  if not text then return nil, path .. ": cannot be read" end
-  return text
-end
-
 --- Globals of its own are the file's business, but for a misspelt `source`.
 local function check_globals(path, env, known)
   for name in sorted.pairs(env) do
@@ -98,7 +90,7 @@ end
 ---@return string? path nil: it was a profile
 function M.load(path)
   if type(path) ~= "string" then error("neap.world.load: needs a path, got " .. type(path), 0) end
-  local text, message = read(path)
+  local text, message = whole.read(path)
   if text then return run(path, text), path end
   if not path:find("[/.]") then
     local profile, problem = profiles.find(path)
@@ -107,7 +99,7 @@ function M.load(path)
     define.upstream(definition, { host = "*", profile = path })
     return definition
   end
-  error("neap.world: cannot read " .. message, 0)
+  error("neap.world: " .. message, 0)
 end
 
 return M
